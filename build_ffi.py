@@ -1,0 +1,95 @@
+"""Compile ``opensslcmp._native._openssl``: cffi (API mode) over the OpenSSL of this machine.
+
+``cdef/*.h`` says what Python sees, ``shim.h`` what each OpenSSL version lacks, ``crossings.h`` what is done in one call
+because each call into C may have to wait for the GIL. They are read by path: the package itself is never imported here.
+
+``pip install .`` and ``python -m build`` come through ``build_ext``; ``python build_ffi.py`` builds in place for work on
+the sources. ``OPENSSLCMP_INCLUDE`` and ``OPENSSLCMP_LIB`` name the directories of an OpenSSL that is not the system's.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from cffi import FFI
+from setuptools import Distribution
+from setuptools.command.build_ext import build_ext as _build_ext
+from setuptools.errors import BaseError
+
+HERE = Path(__file__).resolve().parent
+NATIVE = HERE / "opensslcmp" / "_native"
+MODULE = "opensslcmp._native._openssl"
+MISSING = """\
+opensslcmp needs a C compiler, Python's headers and OpenSSL's (3.0.9 or newer):
+    Debian, Ubuntu:  apt install gcc python3-dev libssl-dev
+    Fedora, RHEL:    dnf install gcc python3-devel openssl-devel
+    macOS:           xcode-select --install; brew install openssl@3
+                     export OPENSSLCMP_INCLUDE=$(brew --prefix openssl@3)/include OPENSSLCMP_LIB=$(brew --prefix openssl@3)/lib
+What failed: """
+
+PROBE = """
+#include <openssl/opensslv.h>
+#if OPENSSL_VERSION_NUMBER < 0x30000090L
+#error opensslcmp needs OpenSSL 3.0.9 or newer
+#endif
+#include <openssl/opensslconf.h>
+#if defined(OPENSSL_NO_CMP) || defined(OPENSSL_NO_CRMF)
+#error this OpenSSL was built without CMP
+#endif
+#include <Python.h>
+"""
+
+
+def emit(target: Path) -> None:
+    """Write the C source of the extension to ``target``."""
+    ffi = FFI()
+    for part in sorted((NATIVE / "cdef").glob("*.h")):
+        ffi.cdef(part.read_text())
+    source = f'#include "{(NATIVE / "shim.h").as_posix()}"\n#include "{(NATIVE / "crossings.h").as_posix()}"\n'
+    ffi.set_source(MODULE, source, py_limited_api=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ffi.emit_c_code(str(target))
+
+
+class build_ext(_build_ext):  # noqa: N801 -- the name that setuptools looks up
+    """Emit the C source, look for what compiling it needs, compile it."""
+
+    def build_extension(self, ext):
+        if ext.name == MODULE:
+            target = Path(self.build_temp).resolve() / "_openssl.c"
+            emit(target)
+            ext.sources = [str(target)]
+            ext.define_macros.append(("Py_LIMITED_API", "0x030b0000"))
+            ext.include_dirs += [path for path in [os.environ.get("OPENSSLCMP_INCLUDE")] if path]
+            if directory := os.environ.get("OPENSSLCMP_LIB"):
+                ext.library_dirs.append(directory)
+                ext.runtime_library_dirs.append(directory)
+            self._probe(ext, target.with_name("probe.c"))
+        super().build_extension(ext)
+
+    def _probe(self, ext, source: Path) -> None:
+        source.write_text(PROBE)
+        compiler = [*self.compiler.compiler[:1], "-fsyntax-only", f"-I{sysconfig.get_path('include')}"]
+        compiler += [f"-I{directory}" for directory in ext.include_dirs]
+        try:
+            subprocess.run([*compiler, str(source)], check=True, capture_output=True, text=True)
+        except FileNotFoundError as error:
+            raise BaseError(f"{MISSING}{error.filename} was not found") from None
+        except subprocess.CalledProcessError as error:
+            raise BaseError(f"{MISSING}{error.stderr.strip()}") from None
+
+
+def main() -> None:
+    """Build in place."""
+    os.chdir(HERE)
+    sys.argv[1:] = ["build_ext", "--inplace"]
+    distribution = Distribution()
+    distribution.parse_config_files()
+    distribution.parse_command_line()
+    distribution.run_commands()
+
+
+if __name__ == "__main__":
+    main()

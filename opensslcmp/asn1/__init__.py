@@ -1,0 +1,1 @@
+"""See design: asn1 layer."""

@@ -1,0 +1,70 @@
+"""With what a party proves who it is: a shared secret or a certificate and its private key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+__all__ = ["CertificateSource", "Credential", "KeySource", "SharedSecret", "Signer"]
+
+CertificateSource: TypeAlias = Any
+"""A certificate: ``cryptography.x509.Certificate``, PEM or DER bytes, or a path."""
+
+KeySource: TypeAlias = Any
+"""A private key: a ``cryptography`` private key, PEM or DER bytes, a path, or a provider URI (``pkcs11:``, ``file:``)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MacParameters:
+    """How a MAC is made (PBMParameter, RFC 9810, 5.1.3.1)."""
+
+    owf: str = "SHA256"
+    mac: str = "hmac-sha256"
+    iterations: int = 1024
+    salt_length: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSecret:
+    """A reference and the secret that both ends know under it (RFC 9810, 5.1.3.1).
+
+    Args:
+        reference: sent as senderKID; text is encoded as UTF-8.
+        secret: never shown by repr.
+        parameters: how the MAC is made.
+    """
+
+    reference: bytes
+    secret: bytes = field(repr=False)
+    parameters: MacParameters = MacParameters()
+
+    def __init__(
+        self, reference: bytes | str, secret: bytes | str, *, parameters: MacParameters | None = None
+    ) -> None:
+        object.__setattr__(self, "reference", reference.encode() if isinstance(reference, str) else bytes(reference))
+        object.__setattr__(self, "secret", secret.encode() if isinstance(secret, str) else bytes(secret))
+        object.__setattr__(self, "parameters", parameters or MacParameters())
+        if not self.reference or not self.secret:
+            raise ValueError("reference and secret must not be empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A certificate, its private key and the chain that is sent along (RFC 9810, 5.1.3.3).
+
+    Args:
+        certificate: the signer's own certificate.
+        key: its private key, never shown by repr; a provider URI stays with the provider.
+        chain: issuing certificates, the issuer of ``certificate`` first.
+        password: opens an encrypted ``key``, never shown by repr.
+        digest: hash of the signatures, or None for what fits the key.
+    """
+
+    certificate: CertificateSource
+    key: KeySource = field(repr=False)
+    chain: Sequence[CertificateSource] = ()
+    password: bytes | None = field(default=None, repr=False)
+    digest: str | None = None
+
+
+Credential: TypeAlias = SharedSecret | Signer
+
