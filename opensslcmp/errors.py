@@ -15,6 +15,7 @@ A caller's mistake is ``TypeError`` or ``ValueError``. No text here ever holds a
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from opensslcmp.enums import FailureInfo, PKIStatus
 
@@ -81,11 +82,13 @@ class BadMessage(CMPError):
     Attributes:
         failure: the failInfo bit that the rule asks for.
         text: what is wrong, for people.
+        header: the message's PKIHeader when that could be read, so that an answer can echo its ids; else None.
     """
 
-    def __init__(self, failure: FailureInfo, text: str) -> None:
+    def __init__(self, failure: FailureInfo, text: str, header: Any = None) -> None:
         self.failure = failure
         self.text = text
+        self.header = header
         super().__init__(f"{text} ({failure.text})")
 
 
