@@ -37,9 +37,7 @@ class SharedSecret:
     secret: bytes = field(repr=False)
     parameters: MacParameters = MacParameters()
 
-    def __init__(
-        self, reference: bytes | str, secret: bytes | str, *, parameters: MacParameters | None = None
-    ) -> None:
+    def __init__(self, reference: bytes | str, secret: bytes | str, *, parameters: MacParameters | None = None) -> None:
         object.__setattr__(self, "reference", reference.encode() if isinstance(reference, str) else bytes(reference))
         object.__setattr__(self, "secret", secret.encode() if isinstance(secret, str) else bytes(secret))
         object.__setattr__(self, "parameters", parameters or MacParameters())
@@ -67,4 +65,3 @@ class Signer:
 
 
 Credential: TypeAlias = SharedSecret | Signer
-

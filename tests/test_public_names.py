@@ -1,0 +1,79 @@
+"""``__all__`` of every public module is what the module has, sorted, and documented."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import opensslcmp
+
+PUBLIC = ["opensslcmp"] + [
+    module.name
+    for module in pkgutil.walk_packages(opensslcmp.__path__, "opensslcmp.")
+    if not any(part.startswith("_") for part in module.name.split(".")[1:])
+]
+
+
+@pytest.fixture(params=PUBLIC)
+def module(request: pytest.FixtureRequest) -> ModuleType:
+    module = importlib.import_module(request.param)
+    assert module.__file__
+    if not Path(module.__file__).read_text(encoding="utf-8"):
+        pytest.skip("an empty file: a package without names of its own")
+    return module
+
+
+def test_all_names_exist_once_and_are_sorted(module: ModuleType) -> None:
+    names = module.__all__
+    assert sorted(set(names)) == sorted(names)
+    assert [name for name in names if not hasattr(module, name)] == []
+
+
+def test_what_a_module_defines_is_in_all_or_private(module: ModuleType) -> None:
+    defined = {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and getattr(value, "__module__", None) == module.__name__
+        and (inspect.isclass(value) or inspect.isfunction(value))
+    }
+    assert defined - set(module.__all__) == set()
+
+
+def test_modules_and_public_objects_say_what_they_are(module: ModuleType) -> None:
+    assert module.__doc__
+    silent = []
+    for name in module.__all__:
+        value = getattr(module, name)
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        if inspect.isclass(value):
+            # A dataclass without docstring gets its signature as one.
+            if not value.__doc__ or value.__doc__.startswith(f"{name}("):
+                silent.append(name)
+            for member, function in vars(value).items():
+                attribute = getattr(function, "fget", function)
+                if not member.startswith("_") and inspect.isfunction(attribute) and not inspect.getdoc(attribute):
+                    silent.append(f"{name}.{member}")
+        elif inspect.isfunction(value) and not inspect.getdoc(value):
+            silent.append(name)
+    assert silent == []
+
+
+def test_all_of_the_package_is_written_out(module: ModuleType) -> None:
+    """``__all__`` is a list of strings in the source, so that type checkers and people read the same."""
+    tree = ast.parse(inspect.getsource(module))
+    written = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and any(
+            isinstance(target, ast.Name) and target.id == "__all__"
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        )
+    ]
+    assert len(written) == 1
