@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-__all__ = ["CertificateSource", "Credential", "KeySource", "SharedSecret", "Signer"]
+__all__ = ["CertificateSource", "Credential", "KeySource", "MacParameters", "SharedSecret", "Signer"]
 
 CertificateSource: TypeAlias = Any
 """A certificate: ``cryptography.x509.Certificate``, PEM or DER bytes, or a path."""

@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 def layer(module: str) -> str:
     """``opensslcmp.asn1.gate`` belongs to ``asn1``; the package itself is ``""``."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def module_of(path: Path) -> str:
@@ -83,9 +83,7 @@ def test_every_module_belongs_to_a_layer(path: Path) -> None:
     assert layer(module_of(path)) in {"", *LAYERS, *LEAVES, *ABOVE_NATIVE}
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if layer(module_of(path)) not in WITH_C], ids=lambda path: module_of(path)
-)
+@pytest.mark.parametrize("path", [path for path in FILES if layer(module_of(path)) not in WITH_C], ids=module_of)
 def test_lib_and_ffi_are_spelled_in_native_and_context_only(path: Path) -> None:
     spelled = [
         f"{path.name}:{node.lineno} {node.id}"

@@ -1,10 +1,9 @@
-"""``__all__`` of every public module is what the module has, sorted, and documented."""
+"""``__all__`` of every public module is what the module has, and all of it is documented."""
 
 import ast
 import importlib
 import inspect
 import pkgutil
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -21,15 +20,14 @@ PUBLIC = ["opensslcmp"] + [
 @pytest.fixture(params=PUBLIC)
 def module(request: pytest.FixtureRequest) -> ModuleType:
     module = importlib.import_module(request.param)
-    assert module.__file__
-    if not Path(module.__file__).read_text(encoding="utf-8"):
-        pytest.skip("an empty file: a package without names of its own")
+    if len(ast.parse(inspect.getsource(module)).body) <= 1:
+        pytest.skip("a package without names of its own")
     return module
 
 
-def test_all_names_exist_once_and_are_sorted(module: ModuleType) -> None:
+def test_names_in_all_exist_and_stand_there_once(module: ModuleType) -> None:
     names = module.__all__
-    assert sorted(set(names)) == sorted(names)
+    assert [name for name in names if names.count(name) > 1] == []
     assert [name for name in names if not hasattr(module, name)] == []
 
 
@@ -64,8 +62,7 @@ def test_modules_and_public_objects_say_what_they_are(module: ModuleType) -> Non
     assert silent == []
 
 
-def test_all_of_the_package_is_written_out(module: ModuleType) -> None:
-    """``__all__`` is a list of strings in the source, so that type checkers and people read the same."""
+def test_all_is_assigned_once_where_people_and_type_checkers_read_it(module: ModuleType) -> None:
     tree = ast.parse(inspect.getsource(module))
     written = [
         node
