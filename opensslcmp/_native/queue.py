@@ -1,7 +1,7 @@
 """The error queue of the calling thread (ERR_get_error_all(3)).
 
-It is shared with whoever else uses the same libcrypto on this thread, the standard library's ``ssl`` among them. So it is
-empty before each of our calls and empty after it, on success too.
+It is shared with whoever else uses the same libcrypto on this thread, the standard library's ``ssl`` among them. So it
+is empty before each of our calls and empty after it, on success too.
 """
 
 from typing import TypeVar

@@ -4,6 +4,7 @@
  * `lib` has one shape on every version. OPENSSLCMP_LEVEL is the feature level of the headers compiled against. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/asn1.h>
+#include <openssl/asn1t.h>
 #include <openssl/bio.h>
 #include <openssl/bn.h>
 #include <openssl/buffer.h>
@@ -168,3 +169,23 @@ OPENSSLCMP_LACKS(OSSL_CRMF_ENCRYPTEDKEY *, OSSL_CRMF_ENCRYPTEDKEY_new, (void), N
 OPENSSLCMP_LACKS(OSSL_CRMF_ENCRYPTEDKEY *, d2i_OSSL_CRMF_ENCRYPTEDKEY, (OSSL_CRMF_ENCRYPTEDKEY **a, const unsigned char **b, long c), NULL)
 OPENSSLCMP_LACKS(int, i2d_OSSL_CRMF_ENCRYPTEDKEY, (const OSSL_CRMF_ENCRYPTEDKEY *a, unsigned char **b), 0)
 #endif
+
+/* OSSL_CMP_CTX_get0_libctx(3): what an older library cannot tell is taken to be the default. */
+static OSSL_LIB_CTX *opensslcmp_libctx(const OSSL_CMP_CTX *ctx)
+{
+#if OPENSSLCMP_LEVEL >= 32
+    return OSSL_CMP_CTX_get0_libctx(ctx);
+#else
+    (void)ctx;
+    return NULL;
+#endif
+}
+static const char *opensslcmp_propq(const OSSL_CMP_CTX *ctx)
+{
+#if OPENSSLCMP_LEVEL >= 32
+    return OSSL_CMP_CTX_get0_propq(ctx);
+#else
+    (void)ctx;
+    return NULL;
+#endif
+}

@@ -141,8 +141,10 @@ X509 *sk_X509_value(const struct stack_st_X509 *, int);
 int sk_X509_push(struct stack_st_X509 *, X509 *);
 struct stack_st_X509 *X509_chain_up_ref(struct stack_st_X509 *);
 void opensslcmp_certificates_free(struct stack_st_X509 *);
+struct stack_st_X509 *opensslcmp_certificates_d2i(const unsigned char *, long);
+long opensslcmp_certificates_i2d(const struct stack_st_X509 *, unsigned char **);
+int opensslcmp_store_add(X509_STORE *, const struct stack_st_X509 *);
 void opensslcmp_extensions_free(X509_EXTENSIONS *);
-void opensslcmp_itavs_free(struct stack_st_OSSL_CMP_ITAV *);
 
 /* BIO_new(3), BIO_s_mem(3) */
 BIO *BIO_new(const BIO_METHOD *);

@@ -40,3 +40,7 @@ OSSL_CMP_ATAV *OSSL_CMP_ATAV_new_rsaKeyLen(int);
 int OSSL_CMP_ATAV_get_rsaKeyLen(const OSSL_CMP_ATAV *);
 int OSSL_CMP_ATAV_push1(OSSL_CMP_ATAVS **, const OSSL_CMP_ATAV *);
 void OSSL_CMP_ATAV_free(OSSL_CMP_ATAV *);
+
+OSSL_CMP_ITAV *opensslcmp_itav_d2i(OSSL_CMP_ITAV **, const unsigned char **, long);
+int opensslcmp_itav_i2d(const OSSL_CMP_ITAV *, unsigned char **);
+void opensslcmp_itavs_free(struct stack_st_OSSL_CMP_ITAV *);

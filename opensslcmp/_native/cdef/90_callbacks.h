@@ -1,7 +1,10 @@
 /* What C calls back into; the bodies are in context/. OSSL_CMP_CTX_new(3), OSSL_CMP_SRV_CTX_new(3) */
+OSSL_CMP_MSG *opensslcmp_transfer(OSSL_CMP_CTX *, const OSSL_CMP_MSG *);
+int opensslcmp_cert_conf(OSSL_CMP_CTX *, X509 *, int, const char **);
+
 extern "Python" {
-    OSSL_CMP_MSG *opensslcmp_on_transfer(OSSL_CMP_CTX *, const OSSL_CMP_MSG *);
-    int opensslcmp_on_cert_conf(OSSL_CMP_CTX *, X509 *, int, const char **);
+    long opensslcmp_on_transfer(OSSL_CMP_CTX *, const unsigned char *, size_t, const unsigned char **);
+    int opensslcmp_on_cert_conf(OSSL_CMP_CTX *, const unsigned char *, size_t, const char **);
     int opensslcmp_on_log(const char *, const char *, int, OSSL_CMP_severity, const char *);
     BIO *opensslcmp_on_http(BIO *, void *, int, int);
 
