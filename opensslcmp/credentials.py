@@ -15,12 +15,23 @@ KeySource: TypeAlias = Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MacParameters:
-    """How a MAC is made (PBMParameter, RFC 9810, 5.1.3.1)."""
+    """How a MAC is made.
+
+    Attributes:
+        scheme: ``pbm`` (PasswordBasedMac; RFC 9810, 5.1.3.1) or ``pbmac1`` (PBKDF2 and HMAC; RFC 9481, 6.1.2).
+        owf: hash that turns the secret into a key; for ``pbmac1`` the hash in PBKDF2's HMAC.
+        mac: ``hmac-sha256``, ``hmac-sha384``, ``hmac-sha512``, ``hmac-sha1``...
+        iterations: how often ``owf`` is applied.
+        salt_length: in bytes.
+        key_length: of ``pbmac1``, in bytes; None for what fits ``mac``.
+    """
 
     owf: str = "SHA256"
     mac: str = "hmac-sha256"
     iterations: int = 1024
     salt_length: int = 16
+    scheme: str = "pbm"
+    key_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
