@@ -110,3 +110,5 @@ static int opensslcmp_cert_conf(OSSL_CMP_CTX *ctx, X509 *certificate, int failur
     OPENSSL_free(der);
     return failures;
 }
+
+#include "crossings_protection.h"

@@ -1,0 +1,42 @@
+/* crossings_protection.h: MACs, signatures, keys, paths, sealed bytes */
+static const int OPENSSLCMP_KIND_EC;
+static const int OPENSSLCMP_KIND_RSA;
+static const int OPENSSLCMP_KIND_PSS;
+static const int OPENSSLCMP_KIND_ED25519;
+static const int OPENSSLCMP_KIND_ED448;
+static const int OPENSSLCMP_KIND_ML_DSA_44;
+static const int OPENSSLCMP_KIND_ML_DSA_65;
+static const int OPENSSLCMP_KIND_ML_DSA_87;
+
+int opensslcmp_pbm(const char *, const char *, long long, const unsigned char *, size_t, const unsigned char *, size_t,
+                   const unsigned char *, size_t, unsigned char *, size_t *, const unsigned char *, size_t);
+int opensslcmp_pbmac1(const char *, const char *, long long, size_t, const unsigned char *, size_t,
+                      const unsigned char *, size_t, const unsigned char *, size_t, unsigned char *, size_t *,
+                      const unsigned char *, size_t);
+int opensslcmp_verify(const unsigned char *, size_t, int, int, int, int, const char *, int, const unsigned char *, size_t,
+                      const unsigned char *, size_t);
+int opensslcmp_sign(EVP_PKEY *, const char *, int, const unsigned char *, size_t, unsigned char *, size_t *);
+
+int opensslcmp_load(const char *, const unsigned char *, size_t, const char *, int, EVP_PKEY **, unsigned char **,
+                    size_t *);
+EVP_PKEY *opensslcmp_generate(const char *, const char *, unsigned int);
+int opensslcmp_spki(EVP_PKEY *, unsigned char **, size_t *);
+int opensslcmp_pem(EVP_PKEY *, const char *, int, unsigned char **, size_t *);
+void opensslcmp_free_secret(unsigned char *, size_t);
+
+X509 *opensslcmp_certificate(const unsigned char *, size_t);
+X509_CRL *opensslcmp_crl(const unsigned char *, size_t);
+int opensslcmp_path(const unsigned char *, const size_t *, int, X509 **, int, X509 **, int, X509_CRL **, int, int,
+                    long long, unsigned long, int, int, int *, int *, unsigned char **, size_t *);
+
+int opensslcmp_seal(const unsigned char *, const unsigned char *, size_t, const unsigned char *, size_t, unsigned char *);
+int opensslcmp_unseal(const unsigned char *, const unsigned char *, size_t, const unsigned char *, size_t,
+                      unsigned char *);
+
+/* EVP_PKEY_get_bits(3), X509_verify_cert_error_string(3) */
+int EVP_PKEY_get_bits(const EVP_PKEY *);
+int EVP_PKEY_get_size(const EVP_PKEY *);
+const char *EVP_PKEY_get0_type_name(const EVP_PKEY *);
+const char *X509_verify_cert_error_string(long);
+static const int X509_V_ERR_CERT_REVOKED;
+static const long X509_V_FLAG_X509_STRICT;

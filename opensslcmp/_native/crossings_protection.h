@@ -1,0 +1,751 @@
+/* MACs, signatures, keys, paths and sealed bytes: one crossing each.
+ *
+ * Results: 1 yes, 0 no (it does not verify), -1 libcrypto failed (the error queue says why), -2 refused by a bound or an
+ * allow-list before any expensive step. The queue is empty after 1, 0 and -2.
+ *
+ * OpenSSL 3.0 pays for every fetch by name and for every OSSL_DECODER it builds (60 to 170 us a key). So digests and HMAC
+ * are fetched once in the life of the process, the usual public keys are read by EVP_PKEY_fromdata(3) from their fixed
+ * DER shapes, and decoded keys are kept in a small table. */
+#include <openssl/param_build.h>
+#include <openssl/ui.h>
+
+/* --- digests and HMAC, fetched once --------------------------------------------------------------------------------- */
+
+static const char *const opensslcmp_md_names[] = {
+    "SHA256", "SHA384", "SHA512", "SHA224", "SHA1", "SHA3-224", "SHA3-256", "SHA3-384", "SHA3-512",
+    "SHA512-224", "SHA512-256", "SHAKE128", "SHAKE256", "SM3", "MD5", NULL
+};
+static EVP_MD *opensslcmp_mds[sizeof(opensslcmp_md_names) / sizeof(*opensslcmp_md_names)];
+static EVP_MAC *opensslcmp_hmac;
+
+static EVP_MD *opensslcmp_md(const char *name)
+{
+    for (int i = 0; opensslcmp_md_names[i] != NULL; i++) {
+        if (strcmp(opensslcmp_md_names[i], name) != 0)
+            continue;
+        EVP_MD *md = __atomic_load_n(&opensslcmp_mds[i], __ATOMIC_ACQUIRE), *none = NULL;
+        if (md == NULL && (md = EVP_MD_fetch(NULL, name, NULL)) != NULL
+            && !__atomic_compare_exchange_n(&opensslcmp_mds[i], &none, md, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            EVP_MD_free(md);
+            md = none;
+        }
+        return md;
+    }
+    ERR_raise_data(ERR_LIB_EVP, EVP_R_UNSUPPORTED_ALGORITHM, "digest");
+    return NULL;
+}
+
+static EVP_MAC *opensslcmp_mac(void)
+{
+    EVP_MAC *mac = __atomic_load_n(&opensslcmp_hmac, __ATOMIC_ACQUIRE), *none = NULL;
+    if (mac == NULL && (mac = EVP_MAC_fetch(NULL, "HMAC", NULL)) != NULL
+        && !__atomic_compare_exchange_n(&opensslcmp_hmac, &none, mac, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        EVP_MAC_free(mac);
+        mac = none;
+    }
+    return mac;
+}
+
+/* The HMAC of data into out (EVP_MAX_MD_SIZE bytes); with `expected` compared in constant time instead. */
+static int opensslcmp_hmac_of(const char *digest, const unsigned char *key, size_t key_length, const unsigned char *data,
+                              size_t length, unsigned char *out, size_t *out_length, const unsigned char *expected,
+                              size_t expected_length)
+{
+    unsigned char mine[EVP_MAX_MD_SIZE];
+    size_t size = 0;
+    EVP_MAC *mac = opensslcmp_mac();
+    EVP_MAC_CTX *ctx = mac == NULL ? NULL : EVP_MAC_CTX_new(mac);
+    OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string("digest", (char *)digest, 0), OSSL_PARAM_construct_end() };
+    int result = -1;
+
+    if (ctx != NULL && EVP_MAC_init(ctx, key, key_length, params) == 1 && EVP_MAC_update(ctx, data, length) == 1
+        && EVP_MAC_final(ctx, mine, &size, sizeof(mine)) == 1) {
+        if (expected == NULL) {
+            memcpy(out, mine, size);
+            *out_length = size;
+            result = 1;
+        } else {
+            result = expected_length == size && CRYPTO_memcmp(mine, expected, size) == 0;
+        }
+    }
+    EVP_MAC_CTX_free(ctx);
+    OPENSSL_cleanse(mine, sizeof(mine));
+    return result;
+}
+
+/* PasswordBasedMac (RFC 9810, 5.1.3.1): owf applied `iterations` times to secret || salt keys the HMAC. All of BASEKEY is the
+ * key, as in OSSL_CRMF_pbm_new(3): HMAC takes keys of any length. */
+static int opensslcmp_pbm(const char *owf, const char *mac, long long iterations, const unsigned char *salt,
+                          size_t salt_length, const unsigned char *secret, size_t secret_length,
+                          const unsigned char *data, size_t length, unsigned char *out, size_t *out_length,
+                          const unsigned char *expected, size_t expected_length)
+{
+    unsigned char key[EVP_MAX_MD_SIZE];
+    unsigned int size = 0;
+    EVP_MD_CTX *ctx = NULL;
+    EVP_MD *md;
+    int result = -1, ok;
+
+    ERR_clear_error();
+    if ((md = opensslcmp_md(owf)) == NULL || (ctx = EVP_MD_CTX_new()) == NULL)
+        return -1;
+    ok = EVP_DigestInit_ex2(ctx, md, NULL) && EVP_DigestUpdate(ctx, secret, secret_length)
+        && EVP_DigestUpdate(ctx, salt, salt_length) && EVP_DigestFinal_ex(ctx, key, &size);
+    while (ok && --iterations > 0)
+        ok = EVP_DigestInit_ex2(ctx, NULL, NULL) && EVP_DigestUpdate(ctx, key, size) && EVP_DigestFinal_ex(ctx, key, &size);
+    if (ok)
+        result = opensslcmp_hmac_of(mac, key, size, data, length, out, out_length, expected, expected_length);
+    EVP_MD_CTX_free(ctx);
+    OPENSSL_cleanse(key, sizeof(key));
+    if (result >= 0)
+        ERR_clear_error();
+    return result;
+}
+
+/* PBMAC1 (RFC 8018, 7.1) with PBKDF2 and HMAC. */
+static int opensslcmp_pbmac1(const char *prf, const char *mac, long long iterations, size_t key_length,
+                             const unsigned char *salt, size_t salt_length, const unsigned char *secret,
+                             size_t secret_length, const unsigned char *data, size_t length, unsigned char *out,
+                             size_t *out_length, const unsigned char *expected, size_t expected_length)
+{
+    unsigned char key[EVP_MAX_MD_SIZE];
+    EVP_MD *md;
+    int result = -1;
+
+    ERR_clear_error();
+    if (key_length > sizeof(key) || iterations > INT_MAX)
+        return -2;
+    if ((md = opensslcmp_md(prf)) != NULL
+        && PKCS5_PBKDF2_HMAC((const char *)secret, (int)secret_length, salt, (int)salt_length, (int)iterations, md,
+                             (int)key_length, key))
+        result = opensslcmp_hmac_of(mac, key, key_length, data, length, out, out_length, expected, expected_length);
+    OPENSSL_cleanse(key, sizeof(key));
+    if (result >= 0)
+        ERR_clear_error();
+    return result;
+}
+
+/* --- public keys ---------------------------------------------------------------------------------------------------- */
+
+#define OPENSSLCMP_KIND_EC 1
+#define OPENSSLCMP_KIND_RSA 2
+#define OPENSSLCMP_KIND_PSS 3
+#define OPENSSLCMP_KIND_ED25519 4
+#define OPENSSLCMP_KIND_ED448 5
+#define OPENSSLCMP_KIND_ML_DSA_44 6
+#define OPENSSLCMP_KIND_ML_DSA_65 7
+#define OPENSSLCMP_KIND_ML_DSA_87 8
+
+/* The AlgorithmIdentifiers of the keys we verify with. Curves are named ones only: explicit parameters are in no row. */
+#define EC_ALG "\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"
+#define ML_DSA "\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03"
+#define ROW(kind, der, name) { kind, sizeof(der) - 1, (const unsigned char *)(der), name }
+static const struct {
+    int kind;
+    size_t length;
+    const unsigned char *der;
+    const char *name;
+} opensslcmp_key_rows[] = {
+    ROW(OPENSSLCMP_KIND_EC, "\x30\x13" EC_ALG "\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07", "P-256"),
+    ROW(OPENSSLCMP_KIND_RSA, "\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00", "RSA"),
+    ROW(OPENSSLCMP_KIND_EC, "\x30\x10" EC_ALG "\x06\x05\x2b\x81\x04\x00\x22", "P-384"),
+    ROW(OPENSSLCMP_KIND_EC, "\x30\x10" EC_ALG "\x06\x05\x2b\x81\x04\x00\x23", "P-521"),
+    ROW(OPENSSLCMP_KIND_ED25519, "\x30\x05\x06\x03\x2b\x65\x70", "ED25519"),
+    ROW(OPENSSLCMP_KIND_ED448, "\x30\x05\x06\x03\x2b\x65\x71", "ED448"),
+    ROW(OPENSSLCMP_KIND_EC, "\x30\x14" EC_ALG "\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01\x07", "brainpoolP256r1"),
+    ROW(OPENSSLCMP_KIND_EC, "\x30\x14" EC_ALG "\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01\x0b", "brainpoolP384r1"),
+    ROW(OPENSSLCMP_KIND_EC, "\x30\x14" EC_ALG "\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01\x0d", "brainpoolP512r1"),
+    ROW(OPENSSLCMP_KIND_ML_DSA_44, ML_DSA "\x11", "ML-DSA-44"),
+    ROW(OPENSSLCMP_KIND_ML_DSA_65, ML_DSA "\x12", "ML-DSA-65"),
+    ROW(OPENSSLCMP_KIND_ML_DSA_87, ML_DSA "\x13", "ML-DSA-87"),
+};
+#undef ROW
+#undef ML_DSA
+#undef EC_ALG
+
+/* Step over one definite-length DER element with this tag: 1, with its content. */
+static int opensslcmp_element(const unsigned char **at, const unsigned char *end, unsigned char tag,
+                              const unsigned char **content, size_t *length)
+{
+    const unsigned char *p = *at;
+    size_t n, octets;
+
+    if (end - p < 2 || *p++ != tag)
+        return 0;
+    n = *p++;
+    if (n & 0x80) {
+        octets = n & 0x7f;
+        if (octets == 0 || octets > 3 || (size_t)(end - p) < octets)
+            return 0;
+        for (n = 0; octets > 0; octets--)
+            n = n << 8 | *p++;
+    }
+    if ((size_t)(end - p) < n)
+        return 0;
+    *content = p;
+    *length = n;
+    *at = p + n;
+    return 1;
+}
+
+/* Split a SubjectPublicKeyInfo: the row of its algorithm (-1: none of ours) and the bits of its key. */
+static int opensslcmp_split_spki(const unsigned char *spki, size_t length, int *pss, const unsigned char **key,
+                                 size_t *key_length)
+{
+    static const unsigned char pss_oid[] = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
+    const unsigned char *at = spki, *end = spki + length, *algorithm, *inner;
+    size_t algorithm_length, inner_length;
+
+    *pss = 0;
+    if (!opensslcmp_element(&at, end, 0x30, &algorithm, &algorithm_length) || at != end)
+        return -1;
+    at = algorithm;
+    if (!opensslcmp_element(&at, end, 0x30, &inner, &inner_length))
+        return -1;
+    algorithm_length = (size_t)(at - algorithm);
+    *pss = inner_length >= sizeof(pss_oid) - 1 && memcmp(inner, pss_oid, sizeof(pss_oid) - 1) == 0;
+    if (!opensslcmp_element(&at, end, 0x03, key, key_length) || at != end || *key_length < 2 || **key != 0)
+        return -1;
+    ++*key;
+    --*key_length;
+    for (size_t i = 0; i < sizeof(opensslcmp_key_rows) / sizeof(*opensslcmp_key_rows); i++)
+        if (opensslcmp_key_rows[i].length == algorithm_length
+            && memcmp(opensslcmp_key_rows[i].der, algorithm, algorithm_length) == 0)
+            return (int)i;
+    return -1;
+}
+
+static EVP_PKEY *opensslcmp_fromdata(const char *type, OSSL_PARAM *params)
+{
+    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, type, NULL);
+
+    if (ctx != NULL && EVP_PKEY_fromdata_init(ctx) == 1)
+        EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params);
+    EVP_PKEY_CTX_free(ctx);
+    return key;
+}
+
+static EVP_PKEY *opensslcmp_rsa(const unsigned char *n, size_t n_length, const unsigned char *e, size_t e_length)
+{
+    BIGNUM *modulus = BN_bin2bn(n, (int)n_length, NULL), *exponent = BN_bin2bn(e, (int)e_length, NULL);
+    OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+    OSSL_PARAM *params = NULL;
+    EVP_PKEY *key = NULL;
+
+    if (modulus != NULL && exponent != NULL && builder != NULL && OSSL_PARAM_BLD_push_BN(builder, "n", modulus)
+        && OSSL_PARAM_BLD_push_BN(builder, "e", exponent) && (params = OSSL_PARAM_BLD_to_param(builder)) != NULL)
+        key = opensslcmp_fromdata("RSA", params);
+    OSSL_PARAM_free(params);
+    OSSL_PARAM_BLD_free(builder);
+    BN_free(modulus);
+    BN_free(exponent);
+    return key;
+}
+
+/* The key of a SubjectPublicKeyInfo, if it fits `kind` and the RSA bounds. NULL with *result -1 (does not decode) or -2. */
+static EVP_PKEY *opensslcmp_public_key(const unsigned char *spki, size_t length, int kind, int minimum_bits,
+                                       int maximum_bits, int *result)
+{
+    const unsigned char *bits, *at, *end, *n, *e;
+    size_t bits_length, n_length, e_length;
+    int pss, row = opensslcmp_split_spki(spki, length, &pss, &bits, &bits_length), found;
+    EVP_PKEY *key = NULL;
+
+    *result = -2;
+    if (row < 0 && !(pss && kind == OPENSSLCMP_KIND_PSS))
+        return NULL;
+    found = row < 0 ? OPENSSLCMP_KIND_PSS : opensslcmp_key_rows[row].kind;
+    if (found != kind && !(found == OPENSSLCMP_KIND_RSA && kind == OPENSSLCMP_KIND_PSS))
+        return NULL;
+    if (found == OPENSSLCMP_KIND_RSA || found == OPENSSLCMP_KIND_PSS) {
+        /* RSAPublicKey; a public exponent beyond 64 bits makes one verification as dear as a signature. */
+        at = bits;
+        if (!opensslcmp_element(&at, bits + bits_length, 0x30, &n, &n_length) || at != bits + bits_length)
+            return NULL;
+        at = n;
+        end = n + n_length;
+        if (!opensslcmp_element(&at, end, 0x02, &n, &n_length) || !opensslcmp_element(&at, end, 0x02, &e, &e_length)
+            || at != end || n_length < 2 || e_length < 1 || e_length > 9 || (n[0] | e[0]) & 0x80)
+            return NULL;
+        if (n[0] == 0) {
+            n++;
+            n_length--;
+        }
+        found = (int)n_length * 8;
+        for (int first = n[0]; first < 0x80 && found > 0; first = first << 1 | 1)
+            found--;
+        if (n_length > 4096 || found < minimum_bits || found > maximum_bits)
+            return NULL;
+    }
+    *result = -1;
+    if (row < 0) {
+        at = spki;
+        return d2i_PUBKEY_ex(NULL, &at, (long)length, NULL, NULL);
+    }
+    switch (opensslcmp_key_rows[row].kind) {
+    case OPENSSLCMP_KIND_EC: {
+        OSSL_PARAM params[] = {
+            OSSL_PARAM_construct_utf8_string("group", (char *)opensslcmp_key_rows[row].name, 0),
+            OSSL_PARAM_construct_octet_string("pub", (void *)bits, bits_length), OSSL_PARAM_construct_end()
+        };
+        key = opensslcmp_fromdata("EC", params);
+        break;
+    }
+    case OPENSSLCMP_KIND_RSA:
+        key = opensslcmp_rsa(n, n_length, e, e_length);
+        break;
+    default:
+        key = EVP_PKEY_new_raw_public_key_ex(NULL, opensslcmp_key_rows[row].name, NULL, bits, bits_length);
+    }
+    return key;
+}
+
+/* Keys that were decoded lately, by their SubjectPublicKeyInfo: one place each, the newer wins. */
+#define OPENSSLCMP_KEYS 512
+static struct {
+    EVP_PKEY *key;
+    unsigned char *spki;
+    size_t length;
+} opensslcmp_keys[OPENSSLCMP_KEYS];
+static CRYPTO_RWLOCK *opensslcmp_keys_lock;
+static CRYPTO_ONCE opensslcmp_keys_once = CRYPTO_ONCE_STATIC_INIT;
+static void opensslcmp_keys_start(void) { opensslcmp_keys_lock = CRYPTO_THREAD_lock_new(); }
+
+static unsigned int opensslcmp_place(const unsigned char *spki, size_t length)
+{
+    unsigned int hash = 2166136261u;
+    while (length-- > 0)
+        hash = (hash ^ *spki++) * 16777619u;
+    return (hash ^ hash >> 16) % OPENSSLCMP_KEYS;
+}
+
+static EVP_PKEY *opensslcmp_known_key(const unsigned char *spki, size_t length)
+{
+    unsigned int place = opensslcmp_place(spki, length);
+    EVP_PKEY *key = NULL;
+
+    if (!CRYPTO_THREAD_run_once(&opensslcmp_keys_once, opensslcmp_keys_start) || opensslcmp_keys_lock == NULL
+        || !CRYPTO_THREAD_read_lock(opensslcmp_keys_lock))
+        return NULL;
+    if (opensslcmp_keys[place].length == length && opensslcmp_keys[place].key != NULL
+        && memcmp(opensslcmp_keys[place].spki, spki, length) == 0 && EVP_PKEY_up_ref(opensslcmp_keys[place].key))
+        key = opensslcmp_keys[place].key;
+    CRYPTO_THREAD_unlock(opensslcmp_keys_lock);
+    return key;
+}
+
+static void opensslcmp_keep_key(const unsigned char *spki, size_t length, EVP_PKEY *key)
+{
+    unsigned int place = opensslcmp_place(spki, length);
+    unsigned char *copy = OPENSSL_memdup(spki, length), *old_spki;
+    EVP_PKEY *old;
+
+    if (copy == NULL || !EVP_PKEY_up_ref(key)) {
+        OPENSSL_free(copy);
+        return;
+    }
+    if (opensslcmp_keys_lock == NULL || !CRYPTO_THREAD_write_lock(opensslcmp_keys_lock)) {
+        OPENSSL_free(copy);
+        EVP_PKEY_free(key);
+        return;
+    }
+    old = opensslcmp_keys[place].key;
+    old_spki = opensslcmp_keys[place].spki;
+    opensslcmp_keys[place].key = key;
+    opensslcmp_keys[place].spki = copy;
+    opensslcmp_keys[place].length = length;
+    CRYPTO_THREAD_unlock(opensslcmp_keys_lock);
+    EVP_PKEY_free(old);
+    OPENSSL_free(old_spki);
+}
+
+/* --- signatures ----------------------------------------------------------------------------------------------------- */
+
+/* RFC 8692: ECDSA over SHAKE128 with 256 bits, SHAKE256 with 512 bits; OpenSSL's defaults are shorter or absent. */
+static size_t opensslcmp_xof_length(const char *digest)
+{
+    return digest == NULL ? 0 : strcmp(digest, "SHAKE128") == 0 ? 32 : strcmp(digest, "SHAKE256") == 0 ? 64 : 0;
+}
+
+static int opensslcmp_xof(const char *digest, const unsigned char *data, size_t length, unsigned char *out, size_t size)
+{
+    EVP_MD *md = opensslcmp_md(digest);
+    EVP_MD_CTX *ctx = md == NULL ? NULL : EVP_MD_CTX_new();
+    int ok = ctx != NULL && EVP_DigestInit_ex2(ctx, md, NULL) && EVP_DigestUpdate(ctx, data, length)
+        && EVP_DigestFinalXOF(ctx, out, size);
+    EVP_MD_CTX_free(ctx);
+    return ok;
+}
+
+static void opensslcmp_pss_params(OSSL_PARAM *params, int *salt)
+{
+    params[0] = OSSL_PARAM_construct_utf8_string("pad-mode", "pss", 0);
+    params[1] = OSSL_PARAM_construct_int("saltlen", salt);
+    params[2] = OSSL_PARAM_construct_end();
+}
+
+/* Whether `signature` is one over `data` by the key of `spki`; salt < 0: not RSASSA-PSS, digest NULL: EdDSA, ML-DSA. */
+static int opensslcmp_verify(const unsigned char *spki, size_t spki_length, int kind, int minimum_bits, int maximum_bits,
+                             int keep, const char *digest, int salt, const unsigned char *data, size_t length,
+                             const unsigned char *signature, size_t signature_length)
+{
+    OSSL_PARAM params[3];
+    unsigned char hash[64];
+    size_t xof = opensslcmp_xof_length(digest);
+    EVP_MD_CTX *ctx = NULL;
+    EVP_PKEY_CTX *raw = NULL;
+    EVP_PKEY *key = NULL;
+    int result = -1, known = 0;
+
+    ERR_clear_error();
+    if (keep && (key = opensslcmp_known_key(spki, spki_length)) != NULL) {
+        /* The table holds keys that passed the bounds once; kind and bounds may differ in this call. */
+        const unsigned char *bits;
+        size_t bits_length;
+        int pss, row = opensslcmp_split_spki(spki, spki_length, &pss, &bits, &bits_length);
+        int found = row < 0 ? OPENSSLCMP_KIND_PSS : opensslcmp_key_rows[row].kind;
+        int rsa = found == OPENSSLCMP_KIND_RSA || found == OPENSSLCMP_KIND_PSS;
+        if ((found != kind && !(found == OPENSSLCMP_KIND_RSA && kind == OPENSSLCMP_KIND_PSS))
+            || (rsa && (EVP_PKEY_get_bits(key) < minimum_bits || EVP_PKEY_get_bits(key) > maximum_bits))) {
+            EVP_PKEY_free(key);
+            return -2;
+        }
+        known = 1;
+    }
+    if (key == NULL
+        && (key = opensslcmp_public_key(spki, spki_length, kind, minimum_bits, maximum_bits, &result)) == NULL) {
+        if (result == -2)
+            ERR_clear_error();
+        return result;
+    }
+    if (keep && !known)
+        opensslcmp_keep_key(spki, spki_length, key);
+    if (xof > 0) {
+        if (opensslcmp_xof(digest, data, length, hash, xof) && (raw = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL)) != NULL
+            && EVP_PKEY_verify_init(raw) == 1)
+            result = EVP_PKEY_verify(raw, signature, signature_length, hash, xof) == 1;
+    } else if ((ctx = EVP_MD_CTX_new()) != NULL) {
+        if (salt >= 0)
+            opensslcmp_pss_params(params, &salt);
+        if (EVP_DigestVerifyInit_ex(ctx, NULL, digest, NULL, NULL, key, salt >= 0 ? params : NULL) == 1)
+            result = EVP_DigestVerify(ctx, signature, signature_length, data, length) == 1;
+    }
+    EVP_PKEY_CTX_free(raw);
+    EVP_MD_CTX_free(ctx);
+    EVP_PKEY_free(key);
+    if (result >= 0)
+        ERR_clear_error();
+    return result;
+}
+
+/* A signature over data into out, whose size is *out_length. */
+static int opensslcmp_sign(EVP_PKEY *key, const char *digest, int salt, const unsigned char *data, size_t length,
+                           unsigned char *out, size_t *out_length)
+{
+    OSSL_PARAM params[3];
+    unsigned char hash[64];
+    size_t xof = opensslcmp_xof_length(digest);
+    EVP_MD_CTX *ctx = NULL;
+    EVP_PKEY_CTX *raw = NULL;
+    int ok = 0;
+
+    ERR_clear_error();
+    if (xof > 0) {
+        ok = opensslcmp_xof(digest, data, length, hash, xof) && (raw = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL)) != NULL
+            && EVP_PKEY_sign_init(raw) == 1 && EVP_PKEY_sign(raw, out, out_length, hash, xof) == 1;
+    } else if ((ctx = EVP_MD_CTX_new()) != NULL) {
+        if (salt >= 0)
+            opensslcmp_pss_params(params, &salt);
+        ok = EVP_DigestSignInit_ex(ctx, NULL, digest, NULL, NULL, key, salt >= 0 ? params : NULL) == 1
+            && EVP_DigestSign(ctx, out, out_length, data, length) == 1;
+    }
+    EVP_PKEY_CTX_free(raw);
+    EVP_MD_CTX_free(ctx);
+    if (ok)
+        ERR_clear_error();
+    return ok ? 1 : -1;
+}
+
+/* --- private keys --------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *text;
+    int length;
+} opensslcmp_password;
+
+/* Without a password: fail, and never ask on a terminal. */
+static int opensslcmp_give_password(char *buffer, int size, int writing, void *argument)
+{
+    opensslcmp_password *password = argument;
+    (void)writing;
+    if (password->text == NULL || password->length > size)
+        return -1;
+    memcpy(buffer, password->text, (size_t)password->length);
+    return password->length;
+}
+
+/* Append the DER of a certificate to a buffer that grows. */
+static int opensslcmp_append(X509 *certificate, unsigned char **out, size_t *length)
+{
+    int size = i2d_X509(certificate, NULL);
+    unsigned char *grown, *at;
+
+    if (size <= 0 || (grown = OPENSSL_realloc(*out, *length + (size_t)size)) == NULL)
+        return 0;
+    *out = grown;
+    at = grown + *length;
+    *length += (size_t)size;
+    return i2d_X509(certificate, &at) == size;
+}
+
+/* Everything in a store: its first private key, and its certificates as DER one after the other (OSSL_STORE_load(3)).
+ * uri NULL: read `data` (PEM, DER, PKCS#8 encrypted or not, PKCS#12) instead. */
+static int opensslcmp_load(const char *uri, const unsigned char *data, size_t length, const char *password,
+                           int password_length, EVP_PKEY **key, unsigned char **certificates, size_t *certificates_length)
+{
+    opensslcmp_password given = { password, password_length };
+    UI_METHOD *ui = UI_UTIL_wrap_read_pem_callback(opensslcmp_give_password, 0);
+    BIO *bio = NULL;
+    OSSL_STORE_CTX *store = NULL;
+    OSSL_STORE_INFO *info;
+    int failed = 1;
+
+    ERR_clear_error();
+    *key = NULL;
+    *certificates = NULL;
+    *certificates_length = 0;
+    if (ui != NULL && uri != NULL)
+        store = OSSL_STORE_open_ex(uri, NULL, NULL, ui, &given, NULL, NULL, NULL);
+    else if (ui != NULL && length <= INT_MAX && (bio = BIO_new_mem_buf(data, (int)length)) != NULL)
+        store = OSSL_STORE_attach(bio, "file", NULL, NULL, ui, &given, NULL, NULL, NULL);
+    if (store != NULL) {
+        failed = 0;
+        while (!failed && !OSSL_STORE_eof(store)) {
+            if ((info = OSSL_STORE_load(store)) == NULL) {
+                failed = OSSL_STORE_error(store);
+                continue;
+            }
+            if (OSSL_STORE_INFO_get_type(info) == OSSL_STORE_INFO_PKEY && *key == NULL)
+                failed = (*key = OSSL_STORE_INFO_get1_PKEY(info)) == NULL;
+            else if (OSSL_STORE_INFO_get_type(info) == OSSL_STORE_INFO_CERT)
+                failed = !opensslcmp_append(OSSL_STORE_INFO_get0_CERT(info), certificates, certificates_length);
+            OSSL_STORE_INFO_free(info);
+        }
+        OSSL_STORE_close(store);
+    }
+    BIO_free(bio);
+    UI_destroy_method(ui);
+    if (*key == NULL && *certificates == NULL)
+        return failed ? -1 : 0;
+    ERR_clear_error();
+    return 1;
+}
+
+/* A new key: group for EC, bits for RSA. */
+static EVP_PKEY *opensslcmp_generate(const char *type, const char *group, unsigned int bits)
+{
+    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *ctx;
+    OSSL_PARAM params[2] = { OSSL_PARAM_construct_end(), OSSL_PARAM_construct_end() };
+
+    ERR_clear_error();
+    ctx = EVP_PKEY_CTX_new_from_name(NULL, type, NULL);
+    if (group != NULL)
+        params[0] = OSSL_PARAM_construct_utf8_string("group", (char *)group, 0);
+    else if (bits > 0)
+        params[0] = OSSL_PARAM_construct_uint("bits", &bits);
+    if (ctx != NULL && EVP_PKEY_keygen_init(ctx) == 1 && EVP_PKEY_CTX_set_params(ctx, params) == 1)
+        EVP_PKEY_generate(ctx, &key);
+    EVP_PKEY_CTX_free(ctx);
+    return key;
+}
+
+static int opensslcmp_taken(BIO *bio, int ok, unsigned char **out, size_t *length)
+{
+    char *data;
+    long size;
+
+    if (ok && bio != NULL && (size = BIO_get_mem_data(bio, &data)) > 0
+        && (*out = OPENSSL_memdup(data, (size_t)size)) != NULL)
+        *length = (size_t)size;
+    else
+        ok = 0;
+    BIO_free_all(bio);
+    return ok ? 1 : -1;
+}
+
+/* The SubjectPublicKeyInfo of a key, in memory for opensslcmp_free. */
+static int opensslcmp_spki(EVP_PKEY *key, unsigned char **out, size_t *length)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    ERR_clear_error();
+    return opensslcmp_taken(bio, bio != NULL && i2d_PUBKEY_bio(bio, key) == 1, out, length);
+}
+
+/* PKCS#8 PEM of a key, encrypted (PBES2, AES-256-CBC) when there is a password; in memory for opensslcmp_free_secret. */
+static int opensslcmp_pem(EVP_PKEY *key, const char *password, int password_length, unsigned char **out, size_t *length)
+{
+    BIO *bio = BIO_new(BIO_s_secmem());
+    ERR_clear_error();
+    return opensslcmp_taken(bio,
+                            bio != NULL && PEM_write_bio_PKCS8PrivateKey(bio, key, password == NULL ? NULL : EVP_aes_256_cbc(),
+                                                                         password, password_length, NULL, NULL) == 1,
+                            out, length);
+}
+
+static void opensslcmp_free_secret(unsigned char *pointer, size_t length) { OPENSSL_clear_free(pointer, length); }
+
+/* --- certificates --------------------------------------------------------------------------------------------------- */
+
+/* A certificate that is whole and whose extension cache is filled: two threads that fill it at once free what the other
+ * reads (CVE-2026-84783). */
+static X509 *opensslcmp_certificate(const unsigned char *der, size_t length)
+{
+    const unsigned char *at = der;
+    X509 *certificate;
+
+    certificate = d2i_X509(NULL, &at, (long)length);
+    if (certificate != NULL && at != der + length) {
+        ERR_raise_data(ERR_LIB_ASN1, ASN1_R_WRONG_TAG, "bytes follow the certificate");
+        X509_free(certificate);
+        return NULL;
+    }
+    if (certificate != NULL)
+        X509_check_purpose(certificate, -1, 0);
+    return certificate;
+}
+
+static X509_CRL *opensslcmp_crl(const unsigned char *der, size_t length)
+{
+    const unsigned char *at = der;
+    X509_CRL *crl = d2i_X509_CRL(NULL, &at, (long)length);
+
+    if (crl != NULL && at != der + length) {
+        ERR_raise_data(ERR_LIB_ASN1, ASN1_R_WRONG_TAG, "bytes follow the CRL");
+        X509_CRL_free(crl);
+        return NULL;
+    }
+    return crl;
+}
+
+/* A certificate above the leaf whose issuer gave us no CRL counts as not revoked. */
+static int opensslcmp_crl_where_given(int ok, X509_STORE_CTX *ctx)
+{
+    if (!ok && X509_STORE_CTX_get_error(ctx) == X509_V_ERR_UNABLE_TO_GET_CRL && X509_STORE_CTX_get_error_depth(ctx) > 0) {
+        X509_STORE_CTX_set_error(ctx, X509_V_OK);
+        return 1;
+    }
+    return ok;
+}
+
+/* X509_verify_cert(3) of the first of `count` certificates (DER one after the other), through the others and `untrusted`,
+ * up to an anchor, in a store of its own. The path comes back as DER one after the other, for opensslcmp_free. */
+static int opensslcmp_path(const unsigned char *ders, const size_t *lengths, int count, X509 **anchors, int anchor_count,
+                           X509 **untrusted, int untrusted_count, X509_CRL **crls, int crl_count, int lenient_crls,
+                           long long at, unsigned long flags, int depth, int level, int *error, int *error_depth,
+                           unsigned char **path, size_t *path_length)
+{
+    X509_STORE *store = X509_STORE_new();
+    X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    STACK_OF(X509) *between = sk_X509_new_null();
+    X509 *leaf = NULL, *certificate;
+    X509_VERIFY_PARAM *param;
+    int ok = store != NULL && ctx != NULL && between != NULL, result = -1, i;
+
+    ERR_clear_error();
+    *path = NULL;
+    *path_length = 0;
+    *error = X509_V_ERR_UNSPECIFIED;
+    *error_depth = 0;
+    for (i = 0; ok && i < count; ders += lengths[i], i++) {
+        if ((certificate = opensslcmp_certificate(ders, lengths[i])) == NULL) {
+            /* Nobody vouches for extraCerts: one that does not decode is as good as absent. */
+            ok = i > 0;
+        } else if (i == 0) {
+            leaf = certificate;
+        } else if (!sk_X509_push(between, certificate)) {
+            X509_free(certificate);
+            ok = 0;
+        }
+    }
+    for (i = 0; ok && i < untrusted_count; i++)
+        ok = X509_up_ref(untrusted[i]) && (sk_X509_push(between, untrusted[i]) > 0 || (X509_free(untrusted[i]), 0));
+    for (i = 0; ok && i < anchor_count; i++)
+        ok = X509_STORE_add_cert(store, anchors[i]);
+    for (i = 0; ok && i < crl_count; i++)
+        ok = X509_STORE_add_crl(store, crls[i]);
+    if (ok && X509_STORE_CTX_init(ctx, store, leaf, between)) {
+        param = X509_STORE_CTX_get0_param(ctx);
+        X509_VERIFY_PARAM_set_time(param, (time_t)at);
+        X509_VERIFY_PARAM_set_depth(param, depth);
+        X509_VERIFY_PARAM_set_auth_level(param, level);
+        X509_VERIFY_PARAM_set_flags(param, flags);
+        if (lenient_crls)
+            X509_STORE_CTX_set_verify_cb(ctx, opensslcmp_crl_where_given);
+        result = X509_verify_cert(ctx) == 1;
+        *error = X509_STORE_CTX_get_error(ctx);
+        *error_depth = X509_STORE_CTX_get_error_depth(ctx);
+        if (result == 1) {
+            STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+            for (i = 0; result == 1 && i < sk_X509_num(chain); i++)
+                if (!opensslcmp_append(sk_X509_value(chain, i), path, path_length))
+                    result = -1;
+        }
+    }
+    X509_STORE_CTX_free(ctx);
+    X509_STORE_free(store);
+    sk_X509_pop_free(between, X509_free);
+    X509_free(leaf);
+    if (result >= 0)
+        ERR_clear_error();
+    return result;
+}
+
+/* --- sealed bytes --------------------------------------------------------------------------------------------------- */
+
+#define OPENSSLCMP_NONCE 12
+#define OPENSSLCMP_TAG 16
+
+/* AES-256-GCM with a random nonce: nonce, ciphertext, tag into out (length + 28 bytes). */
+static int opensslcmp_seal(const unsigned char *key, const unsigned char *plain, size_t length, const unsigned char *data,
+                           size_t data_length, unsigned char *out)
+{
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    int written = 0, ok;
+
+    ERR_clear_error();
+    ok = ctx != NULL && length <= INT_MAX && data_length <= INT_MAX && RAND_bytes(out, OPENSSLCMP_NONCE) == 1
+        && EVP_EncryptInit_ex2(ctx, EVP_aes_256_gcm(), key, out, NULL)
+        && EVP_EncryptUpdate(ctx, NULL, &written, data, (int)data_length)
+        && EVP_EncryptUpdate(ctx, out + OPENSSLCMP_NONCE, &written, plain, (int)length)
+        && EVP_EncryptFinal_ex(ctx, out + OPENSSLCMP_NONCE + length, &written)
+        && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, OPENSSLCMP_TAG, out + OPENSSLCMP_NONCE + length) == 1;
+    EVP_CIPHER_CTX_free(ctx);
+    return ok ? 1 : -1;
+}
+
+/* The reverse, into out (length - 28 bytes): 0 when it was altered, or sealed with another key or other data. */
+static int opensslcmp_unseal(const unsigned char *key, const unsigned char *sealed, size_t length,
+                             const unsigned char *data, size_t data_length, unsigned char *out)
+{
+    EVP_CIPHER_CTX *ctx = NULL;
+    size_t inner;
+    int written = 0, result = -1;
+
+    ERR_clear_error();
+    if (length < OPENSSLCMP_NONCE + OPENSSLCMP_TAG || length > INT_MAX || data_length > INT_MAX)
+        return 0;
+    inner = length - OPENSSLCMP_NONCE - OPENSSLCMP_TAG;
+    if ((ctx = EVP_CIPHER_CTX_new()) != NULL && EVP_DecryptInit_ex2(ctx, EVP_aes_256_gcm(), key, sealed, NULL)
+        && EVP_DecryptUpdate(ctx, NULL, &written, data, (int)data_length)
+        && EVP_DecryptUpdate(ctx, out, &written, sealed + OPENSSLCMP_NONCE, (int)inner)
+        && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, OPENSSLCMP_TAG, (void *)(sealed + OPENSSLCMP_NONCE + inner)) == 1)
+        result = EVP_DecryptFinal_ex(ctx, out + inner, &written) == 1;
+    EVP_CIPHER_CTX_free(ctx);
+    if (result != 1)
+        OPENSSL_cleanse(out, inner);
+    if (result >= 0)
+        ERR_clear_error();
+    return result;
+}

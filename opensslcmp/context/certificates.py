@@ -1,0 +1,407 @@
+"""Certificates: reading them from wherever they are kept, what rules need to know of them, and paths to an anchor.
+
+``Trust`` is immutable: anchors, CRLs and intermediates are decoded once. Each path is built in an X509_STORE of its own,
+so no message ever changes what another one is checked against. A verified path is remembered until the first of its
+certificates or CRLs ends or ``cache_seconds`` are over; a failure is never remembered. To take a revocation into account
+make a new ``Trust`` with the new CRL, or call ``forget``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from opensslcmp._native import ffi, lib
+from opensslcmp._native.memory import own
+from opensslcmp._native.queue import drain
+from opensslcmp.asn1 import BitString, Certificate, decode, der, elements, read_header
+from opensslcmp.context.keys import load_store, split
+from opensslcmp.credentials import CertificateSource
+from opensslcmp.enums import FailureInfo
+from opensslcmp.errors import OpenSSLError, ProtectionError
+
+__all__ = ["Facts", "Trust", "facts", "load_certificate", "load_certificates", "same_name"]
+
+_DIGITAL_SIGNATURE = 0x80
+
+
+def load_certificates(source: CertificateSource, password: bytes | str | None = None) -> list[bytes]:
+    """DER of every certificate in ``source``, in its order.
+
+    Args:
+        source: ``cryptography.x509.Certificate``, PEM (any number) or DER bytes, PKCS#12, a path to such a file, or a
+            provider URI (``pkcs11:``, ``file:``).
+        password: opens PKCS#12 or a token.
+
+    Raises:
+        ValueError: there is no certificate in it.
+        OpenSSLError: a wrong or missing password.
+        OSError: the file cannot be read.
+
+    Source: OSSL_STORE_open(3).
+    """
+    if isinstance(source, x509.Certificate):
+        return [source.public_bytes(Encoding.DER)]
+    if isinstance(source, str) and source.startswith(("pkcs11:", "file:", "org.openssl.")):
+        found = load_store(source, password)[1]
+        if not found:
+            raise ValueError("there is no certificate in it")
+        return found
+    data = _bytes(source)
+    try:
+        if b"-----BEGIN" in data:
+            return [each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(data)]
+        x509.load_der_x509_certificate(data)
+    except ValueError:
+        try:
+            found = load_store(data, password)[1]
+        except OpenSSLError as error:
+            if password is not None:
+                raise
+            raise ValueError("there is no certificate in it") from error
+        if not found:
+            raise ValueError("there is no certificate in it") from None
+        return found
+    return [data]
+
+
+def load_certificate(source: CertificateSource, password: bytes | str | None = None) -> bytes:
+    """DER of the first certificate in ``source``; as ``load_certificates``."""
+    return load_certificates(source, password)[0]
+
+
+def _bytes(source: Any) -> bytes:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source).read_bytes()
+    raise TypeError(f"not a source of a certificate: {type(source).__name__}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What rules ask of a certificate.
+
+    Attributes:
+        der: the certificate.
+        subject, issuer: DER of the Names as they stand.
+        serial_number: of the certificate.
+        spki: DER of the SubjectPublicKeyInfo.
+        key_id: subjectKeyIdentifier, or None.
+        digital_signature: keyUsage allows digitalSignature, or there is no keyUsage.
+        key_usage: the two octets of keyUsage as one number, bit 0 highest; None when absent.
+        extended_key_usage: dotted OIDs; empty when absent.
+        not_before, not_after: the validity, in seconds since 1970.
+        fingerprint: SHA-256 of the certificate.
+    """
+
+    der: bytes = field(repr=False)
+    subject: bytes
+    issuer: bytes
+    serial_number: int
+    spki: bytes = field(repr=False)
+    key_id: bytes | None
+    digital_signature: bool
+    key_usage: int | None
+    extended_key_usage: tuple[str, ...]
+    not_before: float
+    not_after: float
+    fingerprint: bytes
+
+
+@lru_cache(maxsize=2048)
+def facts(certificate: bytes) -> Facts:
+    """What rules ask of a certificate (DER); remembered.
+
+    Raises:
+        ProtectionError: badMessageCheck, it is no certificate.
+
+    Source: RFC 5280, 4.1 and 4.2.1.
+    """
+    try:
+        tbs = decode(Certificate, certificate).tbs
+        key_id = tbs.extension("2.5.29.14")
+        usage_der = tbs.extension("2.5.29.15")
+        extended = tbs.extension("2.5.29.37")
+        usage = None
+        if usage_der is not None:
+            octets = decode(BitString, usage_der).as_bytes()
+            usage = int.from_bytes(octets[:2].ljust(2, b"\0"), "big")
+        return Facts(
+            der=certificate,
+            subject=der(tbs.subject),
+            issuer=der(tbs.issuer),
+            serial_number=tbs.serial_number,
+            spki=der(tbs.subject_public_key_info),
+            key_id=None if key_id is None else decode(bytes, key_id),
+            digital_signature=usage is None or bool(usage >> 8 & _DIGITAL_SIGNATURE),
+            key_usage=usage,
+            extended_key_usage=()
+            if extended is None
+            else tuple(decode(x509.ObjectIdentifier, extended[a:b]).dotted_string for a, b in elements(extended)),
+            not_before=tbs.validity.not_before.as_datetime().timestamp(),
+            not_after=tbs.validity.not_after.as_datetime().timestamp(),
+            fingerprint=hashlib.sha256(certificate).digest(),
+        )
+    except ValueError:
+        raise ProtectionError("a certificate that does not decode", FailureInfo.BAD_MESSAGE_CHECK) from None
+
+
+_ENCODINGS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}
+
+
+def same_name(one: bytes, other: bytes) -> bool:
+    """Whether two Names (DER) are equal: the same bytes, or the same text in other string types, case and spaces.
+
+    Source: RFC 5280, 7.1; X509_NAME_cmp(3).
+    """
+    if one == other:
+        return True
+    try:
+        return _canonical(one) == _canonical(other)
+    except ValueError:
+        return False
+
+
+def _canonical(name: bytes) -> list[list[tuple[bytes, object]]]:
+    result = []
+    for start, end in elements(name):
+        rdn = name[start:end]
+        parts: list[tuple[bytes, object]] = []
+        for a, b in elements(rdn, 0x31):
+            pair = rdn[a:b]
+            (_, middle), (value, last) = elements(pair)
+            tag, content, _ = read_header(pair, value, last)
+            text: object = pair[value:last]
+            if (encoding := _ENCODINGS.get(tag)) is not None:
+                text = " ".join(pair[content:last].decode(encoding).casefold().split())
+            parts.append((pair[:middle][2:], text))
+        result.append(sorted(parts, key=repr))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    chain: tuple[bytes, ...]
+    since: float
+    until: float
+
+
+class Trust:
+    """Anchors, and how a path to one of them is checked. Immutable; may be used by several threads at once.
+
+    Args:
+        anchors: each a certificate source, which may hold several.
+        crls: ``cryptography`` CRLs, PEM or DER bytes, or paths. When there are any, the leaf's issuer must have given
+            one; other certificates of the path are checked where there is a CRL of their issuer.
+        untrusted: intermediates that may fill gaps of a path.
+        revocation: ``"path"`` asks for a CRL for every certificate of the path.
+        partial_chain: an anchor need not be self-signed.
+        strict: RFC 5280's rules to the letter (X509_V_FLAG_X509_STRICT).
+        depth: how many certificates may stand between leaf and anchor.
+        security_level: 2 asks for 112 bits: RSA 2048, no SHA-1 (SSL_CTX_set_security_level(3)).
+        cache_seconds: how long a verified path is remembered at most.
+        cache_size: how many are.
+
+    Raises:
+        ValueError: no anchor, or something that is no certificate or CRL.
+
+    Source: X509_verify_cert(3), X509_VERIFY_PARAM_set_flags(3).
+    """
+
+    __slots__ = (
+        "_anchors",
+        "_cache",
+        "_cache_seconds",
+        "_cache_size",
+        "_crls",
+        "_depth",
+        "_flags",
+        "_level",
+        "_lock",
+        "_owned",
+        "_since",
+        "_some_crls",
+        "_until",
+        "_untrusted",
+        "anchors",
+    )
+
+    def __init__(
+        self,
+        anchors: Iterable[CertificateSource] | CertificateSource,
+        *,
+        crls: Iterable[Any] = (),
+        untrusted: Iterable[CertificateSource] = (),
+        revocation: Literal["given", "path"] = "given",
+        partial_chain: bool = True,
+        strict: bool = False,
+        depth: int = 10,
+        security_level: int = 2,
+        cache_seconds: float = 300.0,
+        cache_size: int = 1024,
+    ) -> None:
+        if isinstance(anchors, (str, bytes, os.PathLike, x509.Certificate)):
+            anchors = [anchors]
+        self.anchors: tuple[bytes, ...] = tuple(each for source in anchors for each in load_certificates(source))
+        if not self.anchors:
+            raise ValueError("at least one trust anchor is needed")
+        extra = [each for source in untrusted for each in load_certificates(source)]
+        lists = [each for source in crls for each in _load_crls(source)]
+        native_anchors = [_native_certificate(each) for each in self.anchors]
+        native_extra = [_native_certificate(each) for each in extra]
+        native_crls = [_native_crl(each.public_bytes(Encoding.DER)) for each in lists]
+        self._owned = (native_anchors, native_extra, native_crls)
+        self._anchors = ffi.new("X509 *[]", native_anchors)
+        self._untrusted = ffi.new("X509 *[]", native_extra)
+        self._crls = ffi.new("X509_CRL *[]", native_crls)
+        self._some_crls = bool(lists) and revocation == "given"
+        self._flags: int = lib.X509_V_FLAG_PARTIAL_CHAIN if partial_chain else 0
+        if lists or revocation == "path":
+            self._flags |= lib.X509_V_FLAG_CRL_CHECK | lib.X509_V_FLAG_CRL_CHECK_ALL
+        if strict:
+            self._flags |= lib.X509_V_FLAG_X509_STRICT
+        self._since = max((each.last_update_utc.timestamp() for each in lists), default=0.0)
+        self._until = min(
+            (each.next_update_utc.timestamp() for each in lists if each.next_update_utc is not None),
+            default=float("inf"),
+        )
+        self._depth = depth
+        self._level = security_level
+        self._cache_seconds = cache_seconds
+        self._cache_size = cache_size
+        self._cache: OrderedDict[tuple[bytes, tuple[bytes, ...]], _Path] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def path(
+        self, certificate: bytes, untrusted: Sequence[bytes] = (), at: datetime | float | None = None
+    ) -> tuple[bytes, ...]:
+        """The verified path from ``certificate`` to an anchor, both included, in DER.
+
+        Args:
+            certificate: DER.
+            untrusted: intermediates, DER, as a peer sent them; never taken as anchors.
+            at: the time that counts, by default now.
+
+        Raises:
+            ProtectionError: certRevoked, or signerNotTrusted for everything else.
+
+        Source: X509_verify_cert(3).
+        """
+        moment = time.time() if at is None else _seconds(at)
+        key = (certificate, tuple(untrusted))
+        with self._lock:
+            known = self._cache.get(key)
+            if known is not None:
+                if known.since <= moment <= known.until:
+                    self._cache.move_to_end(key)
+                    return known.chain
+                del self._cache[key]
+        chain = self._build(certificate, key[1], moment)
+        all_facts = [facts(each) for each in chain]
+        path = _Path(
+            chain,
+            max(self._since, *(each.not_before for each in all_facts)),
+            min(self._until, moment + self._cache_seconds, *(each.not_after for each in all_facts)),
+        )
+        with self._lock:
+            self._cache[key] = path
+            while len(self._cache) > self._cache_size:
+                self._cache.popitem(last=False)
+        return chain
+
+    def _build(self, certificate: bytes, untrusted: tuple[bytes, ...], moment: float) -> tuple[bytes, ...]:
+        ders = (certificate, *untrusted)
+        error = ffi.new("int[2]")
+        out = ffi.new("unsigned char **")
+        length = ffi.new("size_t *")
+        anchors, extra, crls = self._owned
+        result = lib.opensslcmp_path(
+            b"".join(ders),
+            ffi.new("size_t[]", [len(each) for each in ders]),
+            len(ders),
+            self._anchors,
+            len(anchors),
+            self._untrusted,
+            len(extra),
+            self._crls,
+            len(crls),
+            self._some_crls,
+            int(moment),
+            self._flags,
+            self._depth,
+            self._level,
+            error,
+            error + 1,
+            out,
+            length,
+        )
+        try:
+            if result == 1:
+                return tuple(split(bytes(ffi.buffer(out[0], length[0]))))
+        finally:
+            if out[0]:
+                lib.opensslcmp_free(out[0])
+        if result < 0:
+            raise ProtectionError("the signer's certificate cannot be checked", FailureInfo.SIGNER_NOT_TRUSTED, drain())
+        if error[0] == lib.X509_V_ERR_CERT_REVOKED:
+            raise ProtectionError("a certificate of the signer's path is revoked", FailureInfo.CERT_REVOKED)
+        reason = ffi.string(lib.X509_verify_cert_error_string(error[0])).decode()
+        raise ProtectionError(
+            f"the signer's certificate is not trusted: {reason} (at depth {error[1]})", FailureInfo.SIGNER_NOT_TRUSTED
+        )
+
+    def forget(self, certificate: bytes | None = None) -> None:
+        """Drop the remembered paths that hold ``certificate`` (DER), or all of them."""
+        with self._lock:
+            for key, path in list(self._cache.items()):
+                if certificate is None or certificate in path.chain:
+                    del self._cache[key]
+
+    def __repr__(self) -> str:
+        return f"<Trust {len(self.anchors)} anchors, {len(self._owned[2])} CRLs>"
+
+
+def _seconds(at: datetime | float) -> float:
+    if isinstance(at, datetime):
+        return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp()
+    return float(at)
+
+
+def _load_crls(source: Any) -> list[x509.CertificateRevocationList]:
+    if isinstance(source, x509.CertificateRevocationList):
+        return [source]
+    data = _bytes(source)
+    if b"-----BEGIN" not in data:
+        return [x509.load_der_x509_crl(data)]
+    end = b"-----END X509 CRL-----"
+    found = [x509.load_pem_x509_crl(part + end) for part in data.split(end)[:-1]]
+    if not found:
+        raise ValueError("there is no CRL in it")
+    return found
+
+
+def _native_certificate(certificate: bytes) -> Any:
+    pointer = lib.opensslcmp_certificate(certificate, len(certificate))
+    if not pointer:
+        raise ValueError(f"OpenSSL does not read this certificate: {'; '.join(drain())}")
+    return own(pointer, lib.X509_free)
+
+
+def _native_crl(crl: bytes) -> Any:
+    pointer = lib.opensslcmp_crl(crl, len(crl))
+    if not pointer:
+        raise ValueError(f"OpenSSL does not read this CRL: {'; '.join(drain())}")
+    return own(pointer, lib.X509_CRL_free)

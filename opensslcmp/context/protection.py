@@ -1,0 +1,688 @@
+"""Protecting any PKIMessage, and verifying any: over the bytes of header and body as they stand.
+
+``protect`` puts protectionAlg and senderKID into a header, encodes header and body once, and makes one crossing for the
+MAC or the signature. ``verify`` takes what the gate let through, and answers who made it. Neither goes through
+libcrypto's CMP code, so every body type, EdDSA and PBMAC1 work on every OpenSSL, and its decoder sees nothing of a peer.
+
+Order of ``verify``: form, then bounds, then the arithmetic, then who it was. A MAC under an unknown reference is computed
+with a secret that nobody knows, and fails like a wrong one: the same error, after the same work.
+
+Source: RFC 9810, 5.1.3; RFC 9483, 3.2 and 3.5; RFC 9481.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from functools import lru_cache
+from typing import Protocol, TypeAlias
+
+from cryptography import x509
+
+from opensslcmp._native import ffi, lib
+from opensslcmp._native.queue import check, drain
+from opensslcmp.asn1 import (
+    NULL_DN,
+    AlgorithmIdentifier,
+    Limits,
+    Message,
+    PBKDF2Params,
+    PBMAC1Params,
+    PBMParameter,
+    PKIHeader,
+    admit,
+    algorithm,
+    assemble,
+    decode,
+    der,
+    elements,
+    oids,
+    protected_part,
+    read_header,
+)
+from opensslcmp.context.certificates import Trust, facts, load_certificates, same_name
+from opensslcmp.context.keys import (
+    DEFAULT_KEY_BOUNDS,
+    KeyBounds,
+    PrivateKey,
+    signature_algorithm,
+    verify_signature,
+)
+from opensslcmp.credentials import Credential, MacParameters, SharedSecret, Signer
+from opensslcmp.enums import BodyType, FailureInfo
+from opensslcmp.errors import ProtectionError
+
+__all__ = [
+    "MacLimits",
+    "MacProtector",
+    "ProtectionKind",
+    "Protector",
+    "SecretSource",
+    "SignatureProtector",
+    "Verified",
+    "fresh_bytes",
+    "protect",
+    "protect_message",
+    "protector_for",
+    "verify",
+]
+
+_MESSAGE_CHECK = FailureInfo.BAD_MESSAGE_CHECK
+_NULL = b"\x05\x00"
+
+
+class ProtectionKind(Enum):
+    """How a message is protected."""
+
+    NONE = "none"
+    MAC = "mac"
+    SIGNATURE = "signature"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MacLimits:
+    """What a MAC may look like before we compute it: the dearest one that passes costs below a millisecond.
+
+    Attributes:
+        min_iterations, max_iterations: of PasswordBasedMac with SHA-1, SHA-224 or SHA-256. Dearer hashes may be applied
+            as often as costs the same: half for SHA-384 and SHA-512, a quarter for SHA-3.
+        max_pbkdf2_iterations: of PBMAC1, likewise.
+        min_salt_bytes, max_salt_bytes: of the salt.
+        digests: hashes that may turn a secret into a key, and that HMAC may use.
+    """
+
+    min_iterations: int = 1
+    max_iterations: int = 10_000
+    max_pbkdf2_iterations: int = 2_500
+    min_salt_bytes: int = 8
+    max_salt_bytes: int = 128
+    digests: frozenset[str] = frozenset(
+        ("SHA1", "SHA224", "SHA256", "SHA384", "SHA512", "SHA3-224", "SHA3-256", "SHA3-384", "SHA3-512")
+    )
+
+
+_DEFAULT_LIMITS = MacLimits()
+_DEARER = {"SHA384": 2, "SHA512": 2, "SHA3-224": 4, "SHA3-256": 4, "SHA3-384": 4, "SHA3-512": 4}
+
+SecretSource: TypeAlias = Callable[[bytes], SharedSecret | bytes | None]
+"""Asked with a reference (senderKID), answers with its secret or None."""
+
+_OWFS = {
+    "SHA1": "1.3.14.3.2.26",
+    "SHA224": "2.16.840.1.101.3.4.2.4",
+    "SHA256": "2.16.840.1.101.3.4.2.1",
+    "SHA384": "2.16.840.1.101.3.4.2.2",
+    "SHA512": "2.16.840.1.101.3.4.2.3",
+    "SHA3-224": "2.16.840.1.101.3.4.2.7",
+    "SHA3-256": "2.16.840.1.101.3.4.2.8",
+    "SHA3-384": "2.16.840.1.101.3.4.2.9",
+    "SHA3-512": "2.16.840.1.101.3.4.2.10",
+}
+# name -> OID and hash; HMAC-SHA-1 has two OIDs (RFC 4210, D.2 and RFC 8018, B.1.2), and an answer uses the request's.
+_MACS = {
+    "hmac-sha1": ("1.3.6.1.5.5.8.1.2", "SHA1"),
+    "hmacWithSHA1": ("1.2.840.113549.2.7", "SHA1"),
+    "hmac-sha224": ("1.2.840.113549.2.8", "SHA224"),
+    "hmac-sha256": ("1.2.840.113549.2.9", "SHA256"),
+    "hmac-sha384": ("1.2.840.113549.2.10", "SHA384"),
+    "hmac-sha512": ("1.2.840.113549.2.11", "SHA512"),
+    "hmac-sha3-224": ("2.16.840.1.101.3.4.2.13", "SHA3-224"),
+    "hmac-sha3-256": ("2.16.840.1.101.3.4.2.14", "SHA3-256"),
+    "hmac-sha3-384": ("2.16.840.1.101.3.4.2.15", "SHA3-384"),
+    "hmac-sha3-512": ("2.16.840.1.101.3.4.2.16", "SHA3-512"),
+}
+_SIZES = {"SHA1": 20, "SHA224": 28, "SHA256": 32, "SHA384": 48, "SHA512": 64}
+_SIZES |= {f"SHA3-{size}": size // 8 for size in (224, 256, 384, 512)}
+_OWF_NAMES = {oid: name for name, oid in _OWFS.items()}
+_MAC_NAMES = {oid: name for name, (oid, _) in _MACS.items()}
+
+
+def _plain(identifier: AlgorithmIdentifier) -> str | None:
+    """The OID of an AlgorithmIdentifier whose parameters are absent or NULL."""
+    parameters = identifier.parameters_der
+    return identifier.oid if parameters is None or parameters == _NULL else None
+
+
+# -- random bytes --------------------------------------------------------------------------------------------------
+
+_POOL_BYTES = 4096
+_pool = b""
+_pool_at = 0
+_pool_lock = threading.Lock()
+
+
+def fresh_bytes(length: int) -> bytes:
+    """Random bytes for nonces, salts and identifiers, which are sent in the clear: not for keys.
+
+    Taken from a pool, because each call of ``os.urandom`` may wait for the GIL. A forked child starts a pool of its own.
+    """
+    global _pool, _pool_at  # noqa: PLW0603 -- one pool for the process
+    if length > _POOL_BYTES // 4:
+        return os.urandom(length)
+    with _pool_lock:
+        if _pool_at + length > len(_pool):
+            _pool = os.urandom(_POOL_BYTES)
+            _pool_at = 0
+        start = _pool_at
+        _pool_at += length
+        return _pool[start : start + length]
+
+
+def _drop_pool() -> None:
+    global _pool, _pool_lock  # noqa: PLW0603 -- as above
+    _pool = b""
+    _pool_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_drop_pool)
+
+
+# -- MACs ----------------------------------------------------------------------------------------------------------
+
+
+def _mac(
+    parameters: MacParameters, salt: bytes, secret: bytes, data: bytes, expected: bytes | None = None
+) -> tuple[int, bytes]:
+    """One crossing: the MAC, or with ``expected`` whether it is the same (1 or 0)."""
+    out = ffi.new("unsigned char[64]")
+    length = ffi.new("size_t *")
+    digest = _MACS[parameters.mac][1].encode()
+    tail = (
+        salt,
+        len(salt),
+        secret,
+        len(secret),
+        data,
+        len(data),
+        out,
+        length,
+        ffi.NULL if expected is None else expected,
+        len(expected or b""),
+    )
+    if parameters.scheme == "pbm":
+        result = lib.opensslcmp_pbm(parameters.owf.encode(), digest, parameters.iterations, *tail)
+    else:
+        size = parameters.key_length or _SIZES[digest.decode()]
+        result = lib.opensslcmp_pbmac1(parameters.owf.encode(), digest, parameters.iterations, size, *tail)
+    return result, bytes(ffi.buffer(out, length[0]))
+
+
+@lru_cache(maxsize=64)
+def _owf_identifier(name: str) -> AlgorithmIdentifier:
+    return algorithm(_OWFS[name])
+
+
+@lru_cache(maxsize=64)
+def _mac_identifier(name: str) -> AlgorithmIdentifier:
+    return algorithm(_MACS[name][0])
+
+
+@lru_cache(maxsize=64)
+def _hmac_identifier(name: str) -> AlgorithmIdentifier:
+    """As PBMAC1 has it: with NULL (RFC 8018, B.1.2)."""
+    return algorithm(_MACS[name][0], _NULL)
+
+
+_PBM_OID = x509.ObjectIdentifier(oids.PASSWORD_BASED_MAC)
+_PRF_NAMES = {digest: name for name, (_, digest) in reversed(_MACS.items())} | {"SHA1": "hmacWithSHA1"}
+
+
+def _mac_algorithm(parameters: MacParameters, salt: bytes) -> AlgorithmIdentifier:
+    if parameters.scheme == "pbm":
+        value = PBMParameter(
+            salt=salt,
+            owf=_owf_identifier(parameters.owf),
+            iteration_count=parameters.iterations,
+            mac=_mac_identifier(parameters.mac),
+        )
+        return algorithm(_PBM_OID, der(value))
+    mac_name = "hmacWithSHA1" if parameters.mac == "hmac-sha1" else parameters.mac
+    derivation = PBKDF2Params(
+        salt=salt,
+        iteration_count=parameters.iterations,
+        key_length=parameters.key_length or _SIZES[_MACS[mac_name][1]],
+        prf=None if parameters.owf == "SHA1" else _hmac_identifier(_PRF_NAMES[parameters.owf]),
+    )
+    both = PBMAC1Params(
+        key_derivation_func=algorithm(oids.PBKDF2, der(derivation)), message_auth_scheme=_hmac_identifier(mac_name)
+    )
+    return algorithm(oids.PBMAC1, der(both))
+
+
+def _check_own(parameters: MacParameters) -> None:
+    if parameters.scheme not in {"pbm", "pbmac1"}:
+        raise ValueError(f"no such MAC scheme: {parameters.scheme}")
+    if parameters.owf not in _OWFS or parameters.mac not in _MACS:
+        raise ValueError(f"no such MAC: {parameters.owf} and {parameters.mac}")
+    if parameters.iterations < 1 or not 8 <= parameters.salt_length <= 128:
+        raise ValueError("iterations must be at least 1, the salt 8 to 128 bytes")
+    if parameters.key_length is not None and not 1 <= parameters.key_length <= 64:
+        raise ValueError("key_length must be 1 to 64 bytes")
+
+
+class Protector(Protocol):
+    """Makes protections with one credential. May be used by several threads at once."""
+
+    @property
+    def kind(self) -> ProtectionKind:
+        """MAC or SIGNATURE."""
+
+    @property
+    def sender_name(self) -> bytes:
+        """DER of the Name that belongs into sender."""
+
+    @property
+    def sender_kid(self) -> bytes | None:
+        """senderKID."""
+
+    @property
+    def certificates(self) -> tuple[bytes, ...]:
+        """What belongs into extraCerts, the protection certificate first."""
+
+    @property
+    def identity(self) -> bytes:
+        """As ``Verified.identity`` of what it protects."""
+
+    def begin(self) -> tuple[AlgorithmIdentifier, Callable[[bytes], bytes]]:
+        """protectionAlg of the next message, and the function from ProtectedPart to protection."""
+
+
+class MacProtector:
+    """Protects with a shared secret.
+
+    Args:
+        secret: reference and secret.
+        parameters: how, by default as the secret says.
+
+    Raises:
+        ValueError: parameters that no MAC has.
+    """
+
+    __slots__ = ("_parameters", "_secret", "sender_name")
+
+    kind = ProtectionKind.MAC
+    certificates: tuple[bytes, ...] = ()
+
+    def __init__(self, secret: SharedSecret, parameters: MacParameters | None = None) -> None:
+        self._secret = secret
+        self._parameters = parameters or secret.parameters
+        _check_own(self._parameters)
+        self.sender_name: bytes = _reference_name(secret.reference)
+
+    def like(self, parameters: MacParameters) -> MacProtector:
+        """The same secret with the parameters of a request, for its answer."""
+        return MacProtector(self._secret, parameters)
+
+    @property
+    def sender_kid(self) -> bytes:
+        """The reference."""
+        return self._secret.reference
+
+    @property
+    def identity(self) -> bytes:
+        """``mac:`` and the reference."""
+        return b"mac:" + self._secret.reference
+
+    def begin(self) -> tuple[AlgorithmIdentifier, Callable[[bytes], bytes]]:
+        """A fresh salt, and the MAC with it."""
+        salt = fresh_bytes(self._parameters.salt_length)
+
+        def mac(part: bytes) -> bytes:
+            result, value = _mac(self._parameters, salt, self._secret.secret, part)
+            check(result == 1)
+            return value
+
+        return _mac_algorithm(self._parameters, salt), mac
+
+    def __repr__(self) -> str:
+        return f"<MacProtector {self._secret.reference!r}>"
+
+
+class SignatureProtector:
+    """Protects with a certificate and its key.
+
+    Args:
+        signer: certificate, key and chain. PKCS#12 may be all of them.
+        pss: RSASSA-PSS with an RSA key.
+
+    Raises:
+        ValueError: the key is not the certificate's.
+        OpenSSLError: the key does not load.
+    """
+
+    __slots__ = ("_algorithm", "_identifier", "certificates", "identity", "key", "sender_kid", "sender_name")
+
+    kind = ProtectionKind.SIGNATURE
+
+    def __init__(self, signer: Signer, *, pss: bool = False) -> None:
+        self.key = PrivateKey.load(signer.key, signer.password)
+        found = load_certificates(signer.certificate, signer.password)
+        spki = self.key.public_key_der
+        own = next((each for each in found if facts(each).spki == spki), found[0])
+        about = facts(own)
+        self._algorithm = self.key.signature_algorithm(signer.digest, pss)
+        self._identifier = decode(AlgorithmIdentifier, self._algorithm)
+        if about.spki != spki:
+            # The same point may be written compressed.
+            try:
+                probe = self.key.sign(b"opensslcmp", self._algorithm)
+                verify_signature(about.spki, self._algorithm, b"opensslcmp", probe, allow_weak=True, keep=False)
+            except ProtectionError:
+                raise ValueError("the private key is not the certificate's") from None
+        chain = [own, *(each for each in found if each != own)]
+        for source in signer.chain:
+            chain += [each for each in load_certificates(source) if each not in chain]
+        self.certificates: tuple[bytes, ...] = tuple(chain)
+        self.sender_name: bytes = about.subject
+        self.sender_kid: bytes | None = about.key_id
+        self.identity: bytes = b"cert:" + about.fingerprint
+
+    def begin(self) -> tuple[AlgorithmIdentifier, Callable[[bytes], bytes]]:
+        """The key's algorithm, and the signature by it."""
+        return self._identifier, lambda part: self.key.sign(part, self._algorithm)
+
+    def __repr__(self) -> str:
+        return f"<SignatureProtector {self.key!r}>"
+
+
+def _reference_name(reference: bytes) -> bytes:
+    """CN=reference (RFC 9483, 3.1); NULL-DN for one that is no text, since a commonName is."""
+    try:
+        text = reference.decode()
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]).public_bytes()
+    except ValueError:
+        return NULL_DN
+
+
+def protector_for(credential: Credential | Protector) -> Protector:
+    """The protector of a credential; keep it, since it loads the key.
+
+    Raises:
+        ValueError, OpenSSLError: as ``MacProtector`` and ``SignatureProtector``.
+    """
+    if isinstance(credential, SharedSecret):
+        return MacProtector(credential)
+    if isinstance(credential, Signer):
+        return SignatureProtector(credential)
+    return credential
+
+
+def protect(
+    header: PKIHeader, body_type: BodyType, body_der: bytes, protector: Protector, extra_certs: Iterable[bytes] = ()
+) -> bytes:
+    """DER of the protected PKIMessage.
+
+    Args:
+        header: its protectionAlg and senderKID are set here; sender should be ``protector.sender_name``.
+        body_der: the body as it stands inside its [n] tag.
+        extra_certs: DER, sent after the protector's own; what is there already is left out.
+
+    Raises:
+        OpenSSLError: the key does not sign.
+
+    Source: RFC 9810, 5.1.3.
+    """
+    identifier, make = protector.begin()
+    header = dataclasses.replace(header, protection_alg=identifier, sender_kid=protector.sender_kid)
+    part = protected_part(header, body_type, body_der)
+    certificates = dict.fromkeys((*protector.certificates, *extra_certs))
+    return assemble(part, make(part), certificates)
+
+
+def protect_message(message: bytes, credential: Credential | Protector, *, limits: Limits | None = None) -> bytes:
+    """A whole PKIMessage (DER) protected anew: protectionAlg, senderKID, protection and extraCerts are ours.
+
+    Certificates that it carries stay, after ours; every other field stays as it is.
+
+    Raises:
+        BadMessage: it does not pass the gate.
+        OpenSSLError: the key does not sign.
+    """
+    read = admit(message) if limits is None else admit(message, limits=limits)
+    return protect(read.header, read.body_type, read.body_der, protector_for(credential), read.extra_certs)
+
+
+# -- verification --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verified:
+    """Who protected a message.
+
+    Attributes:
+        kind: how.
+        reference: of the secret; None for a signature.
+        certificate: DER of the protection certificate; None for a MAC.
+        chain: the path from it to an anchor, both included; the certificate alone when it was pinned.
+        algorithm: name of the protection algorithm.
+        signature_algorithm: DER of the AlgorithmIdentifier of a signature.
+        mac: its parameters, to be mirrored by the answer.
+        identity: stable id of the credential: ``mac:`` and the reference, or ``cert:`` and the certificate's SHA-256.
+    """
+
+    kind: ProtectionKind
+    reference: bytes | None = None
+    certificate: bytes | None = field(default=None, repr=False)
+    chain: tuple[bytes, ...] = field(default=(), repr=False)
+    algorithm: str = ""
+    signature_algorithm: bytes | None = None
+    mac: MacParameters | None = None
+    identity: bytes = b""
+
+
+_UNPROTECTED = Verified(kind=ProtectionKind.NONE)
+
+
+def verify(
+    message: Message,
+    *,
+    secrets: SecretSource | None = None,
+    trust: Trust | None = None,
+    pinned: bytes | None = None,
+    limits: MacLimits = _DEFAULT_LIMITS,
+    at: datetime | float | None = None,
+    check_key_usage: bool = True,
+    require_sender_kid: bool = True,
+    first_certificate: bool = True,
+    mac_sender: bool = False,
+    candidates: Iterable[bytes] = (),
+    key_bounds: KeyBounds = DEFAULT_KEY_BOUNDS,
+    allow_weak: bool = False,
+) -> Verified:
+    """Who protected ``message``; kind NONE when nobody did, which the caller judges.
+
+    Args:
+        secrets: secrets by reference; None: no MAC is accepted.
+        trust: checks the signer's path; None: no signature is accepted but that of ``pinned``.
+        pinned: DER of the only certificate that is accepted, without a path.
+        limits: bounds of MACs.
+        at: the time that counts for the path, by default now.
+        check_key_usage: keyUsage must allow digitalSignature.
+        require_sender_kid: senderKID must be there when the protection certificate has a subjectKeyIdentifier, and
+            with a MAC. When False, a missing one is forgiven; one that is there must fit.
+        first_certificate: the protection certificate is the first of extraCerts; else it may be any of them.
+        mac_sender: sender of a MAC-protected message must be CN=reference (RFC 9483, 3.1).
+        candidates: DER of certificates that may be the signer's when extraCerts are empty.
+        key_bounds: which RSA keys are accepted.
+        allow_weak: accept MD5 and SHA-1 in signatures.
+
+    Raises:
+        ProtectionError: wrongIntegrity (only one of protectionAlg and protection, or a kind that is not accepted),
+            badAlg, badMessageCheck, signerNotTrusted, certRevoked, notAuthorized. The text never tells whether the
+            reference or the secret was wrong.
+
+    Source: RFC 9483, 3.5; RFC 9810, 5.1.3.
+    """
+    identifier = message.header.protection_alg
+    if identifier is None and message.protection is None:
+        return _UNPROTECTED
+    if identifier is None or message.protection is None:
+        raise ProtectionError("only one of protectionAlg and protection is there", FailureInfo.WRONG_INTEGRITY)
+    oid = identifier.oid
+    if oid in {oids.PASSWORD_BASED_MAC, oids.PBMAC1}:
+        if secrets is None:
+            raise ProtectionError("MAC protection is not accepted here", FailureInfo.WRONG_INTEGRITY)
+        return _verify_mac(
+            message, message.protection, secrets, limits, require_kid=require_sender_kid, mac_sender=mac_sender
+        )
+    if oid in {oids.DH_BASED_MAC, oids.KEM_BASED_MAC}:
+        raise ProtectionError(f"{oids.name_of(oid)} is not supported", FailureInfo.BAD_ALG)
+    if trust is None and pinned is None:
+        raise ProtectionError("signature protection is not accepted here", FailureInfo.WRONG_INTEGRITY)
+    algorithm_der = der(identifier)
+    method = signature_algorithm(algorithm_der)
+    certificate = _protection_certificate(message, pinned, first_certificate, require_sender_kid, candidates)
+    about = facts(certificate)
+    verify_signature(
+        about.spki,
+        algorithm_der,
+        message.protected_part,
+        message.protection,
+        bounds=key_bounds,
+        allow_weak=allow_weak,
+    )
+    if pinned is not None or trust is None:
+        chain: tuple[bytes, ...] = (certificate,)
+    else:
+        others = tuple(each for each in message.extra_certs if each != certificate)
+        chain = trust.path(certificate, others, at)
+    if check_key_usage and not about.digital_signature:
+        raise ProtectionError("the protection certificate may not sign messages", FailureInfo.NOT_AUTHORIZED)
+    return Verified(
+        kind=ProtectionKind.SIGNATURE,
+        certificate=certificate,
+        chain=chain,
+        algorithm=method.name,
+        signature_algorithm=algorithm_der,
+        identity=b"cert:" + about.fingerprint,
+    )
+
+
+def _protection_certificate(
+    message: Message, pinned: bytes | None, first_only: bool, require_kid: bool, candidates: Iterable[bytes]
+) -> bytes:
+    """The certificate that sender and senderKID tell of."""
+    kid = message.header.sender_kid
+    sender = message.sender
+    if pinned is not None:
+        choice = [pinned]
+    elif first_only:
+        choice = list(message.extra_certs[:1]) or list(candidates)
+    else:
+        choice = [*message.extra_certs, *candidates]
+    if not choice:
+        raise ProtectionError("the protection certificate is not in extraCerts", _MESSAGE_CHECK)
+    reason = "sender is not the subject of the protection certificate"
+    for certificate in choice:
+        try:
+            about = facts(certificate)
+        except ProtectionError:
+            if len(choice) == 1:
+                raise
+            continue
+        if about.key_id is not None and kid != about.key_id and (kid is not None or require_kid):
+            reason = "senderKID is not the subjectKeyIdentifier of the protection certificate"
+        elif sender is not None and same_name(sender, about.subject):
+            return certificate
+    raise ProtectionError(reason, _MESSAGE_CHECK)
+
+
+_NOBODY = os.urandom(16)
+
+
+def _verify_mac(
+    message: Message,
+    protection: bytes,
+    secrets: SecretSource,
+    limits: MacLimits,
+    *,
+    require_kid: bool,
+    mac_sender: bool,
+) -> Verified:
+    parameters, salt = _mac_parameters(message, limits)
+    reference = message.header.sender_kid
+    if reference is None and not require_kid and message.sender is not None:
+        reference = _common_name(message.sender)
+    if not reference:
+        raise ProtectionError("senderKID does not tell the reference of the secret", _MESSAGE_CHECK)
+    found = secrets(reference)
+    secret = found.secret if isinstance(found, SharedSecret) else found
+    known = bool(secret)
+    if mac_sender and (message.sender is None or _common_name(message.sender) != reference):
+        known = False
+    result, _ = _mac(parameters, salt, secret or _NOBODY, message.protected_part, protection)
+    if result < 0:
+        raise ProtectionError("the MAC cannot be computed", FailureInfo.BAD_ALG, drain())
+    if result != 1 or not known:
+        raise ProtectionError("the MAC does not verify", _MESSAGE_CHECK)
+    return Verified(
+        kind=ProtectionKind.MAC,
+        reference=reference,
+        algorithm=oids.name_of(message.protection_algorithm or ""),
+        mac=parameters,
+        identity=b"mac:" + reference,
+    )
+
+
+def _mac_parameters(message: Message, limits: MacLimits) -> tuple[MacParameters, bytes]:
+    """Parameters and salt of the MAC, inside the limits."""
+    given = message.mac
+    owf: str | None
+    key_length: int | None = None
+    if isinstance(given, PBMParameter):
+        scheme, salt, iterations = "pbm", given.salt, given.iteration_count
+        owf = _OWF_NAMES.get(_plain(given.owf) or "")
+        mac = _MAC_NAMES.get(_plain(given.mac) or "")
+        maximum = limits.max_iterations
+    elif isinstance(given, PBMAC1Params):
+        try:
+            derivation = decode(PBKDF2Params, given.key_derivation_func.parameters_der or b"")
+        except ValueError:
+            raise ProtectionError("PBKDF2 parameters that do not decode", FailureInfo.BAD_ALG) from None
+        scheme, salt, iterations = "pbmac1", derivation.salt, derivation.iteration_count
+        prf = "hmacWithSHA1" if derivation.prf is None else _MAC_NAMES.get(_plain(derivation.prf) or "")
+        owf = None if prf is None else _MACS[prf][1]
+        mac = _MAC_NAMES.get(_plain(given.message_auth_scheme) or "")
+        key_length = derivation.key_length
+        maximum = limits.max_pbkdf2_iterations
+        if key_length is not None and not 1 <= key_length <= 64:
+            raise ProtectionError("a MAC key of an unusual length", FailureInfo.BAD_ALG)
+    else:
+        raise ProtectionError("a MAC without parameters", FailureInfo.BAD_ALG)
+    if owf is None or mac is None or owf not in limits.digests or _MACS[mac][1] not in limits.digests:
+        raise ProtectionError("a MAC over an unknown or refused hash", FailureInfo.BAD_ALG)
+    if not limits.min_iterations <= iterations <= maximum // _DEARER.get(owf, 1):
+        raise ProtectionError("the iteration count of the MAC is out of bounds", FailureInfo.BAD_ALG)
+    if not limits.min_salt_bytes <= len(salt) <= limits.max_salt_bytes:
+        raise ProtectionError("the salt of the MAC is too short or too long", FailureInfo.BAD_ALG)
+    parameters = MacParameters(
+        owf=owf,
+        mac=mac,
+        iterations=iterations,
+        salt_length=len(salt),
+        scheme=scheme,
+        key_length=key_length,
+    )
+    return parameters, salt
+
+
+def _common_name(name: bytes) -> bytes | None:
+    """The only commonName of a Name (DER), as UTF-8 bytes."""
+    found = []
+    try:
+        for start, end in elements(name):
+            rdn = name[start:end]
+            for a, b in elements(rdn, 0x31):
+                pair = rdn[a:b]
+                (_, middle), (value, last) = elements(pair)
+                if pair[:middle].endswith(b"\x06\x03\x55\x04\x03"):
+                    _, content, _ = read_header(pair, value, last)
+                    found.append(pair[content:last])
+    except ValueError:
+        return None
+    return found[0] if len(found) == 1 else None
