@@ -22,10 +22,8 @@ pollReq, pollRep          list of PollReq, list of PollRep
 Nothing here bounds a peer's counts: that is the gate's, before it calls ``decode_body``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from cryptography.hazmat.asn1 import Explicit, Size, Variant
 
@@ -86,7 +84,7 @@ class CertifiedKeyPair:
     publication_info: Annotated[PKIPublicationInfo | None, Explicit(1)] = None
 
     @classmethod
-    def of(cls, certificate: bytes, private_key: AnyValue = None) -> CertifiedKeyPair:
+    def of(cls, certificate: bytes, private_key: AnyValue = None) -> Self:
         """One with a certificate in clear."""
         return cls(cert_or_enc_cert=Variant(tlv(certificate), "certificate"), private_key=private_key)
 

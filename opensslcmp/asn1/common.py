@@ -4,13 +4,14 @@ The RFCs' modules are written here as Python: one class per SEQUENCE, ``snake_ca
 ``@structure`` is ``@sequence`` over ``@dataclass(frozen=True, kw_only=True, slots=True)``; ``sequence`` alone gives
 mutable classes without repr or equality. Where a type is open (ANY), a Name, a GeneralName, a certificate or a CMS
 structure, the field is a ``TLV``: the bytes as they stand, read when somebody asks. ``der(field)`` gives the bytes,
-``tlv(bytes)`` makes one. Two TLVs never compare equal; compare ``der(a) == der(b)`` (or whole structures by ``encode``).
+``tlv(bytes)`` makes one. Two TLVs never compare equal: compare ``der(a) == der(b)``, of whole structures too.
 
 Gaps of version 50 and the way round each:
 
 - An optional ANY (``TLV | None``) is refused. ``AnyValue``, that is ``TLV | Null | None``, is a CHOICE whose first
   alternative takes everything, so a peer's value always arrives as TLV; ``Null()`` is a convenience when building.
-- A SEQUENCE OF at top level has no type. ``decode_list`` puts a SEQUENCE header before it and decodes a one-field class.
+- A SEQUENCE OF at top level has no type. ``decode_list`` puts a SEQUENCE header before it and decodes a class with
+  that one field.
 - A CHOICE at top level: the same header, a class with one CHOICE field.
 - A CHOICE inside ``[n]`` inside a CHOICE: a TLV, decoded by a property.
 - No recursion (nested messages, AltCertTemplate): a TLV or bytes.
@@ -54,7 +55,7 @@ __all__ = [
     "elements",
     "encode",
     "encode_list",
-    "header_length",
+    "holds_at_most",
     "name_der",
     "name_of_general",
     "read_header",
@@ -121,15 +122,6 @@ def wrap(tag: int, content: bytes) -> bytes:
     return bytes((tag, 0x80 | len(length))) + length + content
 
 
-def header_length(size: int) -> int:
-    """How many bytes tag and length take before ``size`` bytes of content (one-byte tag, DER)."""
-    if size < 0x80:
-        return 2
-    if size < 0x100:
-        return 3
-    return 2 + (size.bit_length() + 7) // 8
-
-
 def read_header(data: bytes, at: int, end: int) -> tuple[int, int, int]:
     """Tag byte, content start and content end of the element at ``at``.
 
@@ -183,6 +175,23 @@ def elements(data: bytes, tag: int = 0x30) -> Iterator[tuple[int, int]]:
         _, _, stop = read_header(data, at, end)
         yield at, stop
         at = stop
+
+
+def holds_at_most(data: bytes, limit: int) -> bool:
+    """Whether the one SEQUENCE that ``data`` is holds no more than ``limit`` elements. Looks no deeper.
+
+    Raises:
+        ValueError: as ``elements``.
+    """
+    tag, at, end = read_header(data, 0, len(data))
+    if tag != 0x30 or end != len(data):
+        raise ValueError("not a SEQUENCE")
+    while at < end:
+        if limit == 0:
+            return False
+        limit -= 1
+        _, _, at = read_header(data, at, end)
+    return True
 
 
 def count(data: bytes, limit: int, depth: int) -> int:

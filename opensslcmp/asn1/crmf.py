@@ -203,7 +203,7 @@ class POPOPrivKey:
 
 @structure
 class CertReqMsg:
-    """CertReqMsg. ``popo.tag`` is raVerified, signature, keyEncipherment or keyAgreement; ``popo.value`` its content."""
+    """CertReqMsg. ``popo.tag``: raVerified, signature, keyEncipherment or keyAgreement, ``popo.value``: its content."""
 
     cert_req: CertRequest
     popo: (

@@ -22,10 +22,21 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from cryptography.hazmat.asn1 import TLV, BitString, Explicit, Null, decode_der
+from cryptography.x509 import ObjectIdentifier
 
 from opensslcmp.asn1 import oids
 from opensslcmp.asn1.bodies import decode_body
-from opensslcmp.asn1.common import AlgorithmIdentifier, count, der, elements, read_header, structure, wrap
+from opensslcmp.asn1.common import (
+    AlgorithmIdentifier,
+    GeneralizedTime,
+    count,
+    der,
+    elements,
+    holds_at_most,
+    read_header,
+    structure,
+    wrap,
+)
 from opensslcmp.asn1.crmf import PBMParameter
 from opensslcmp.asn1.message import KemBMParameter, PBKDF2Params, PBMAC1Params, PKIHeader
 from opensslcmp.enums import BodyType, FailureInfo
@@ -90,7 +101,7 @@ _LISTS = {
     BodyType.GENP: "max_infos",
     BodyType.NESTED: "max_nested_messages",
 }
-_SMALL_HEADER = 1024
+_SMALL_HEADER = 256
 _WITHOUT_TRANSACTION = frozenset((BodyType.ERROR, BodyType.CKUANN, BodyType.CANN, BodyType.RANN, BodyType.CRLANN))
 _BODY_TYPES = tuple(BodyType(number) for number in range(27))
 
@@ -144,17 +155,14 @@ class Message:
             field = _LISTS.get(body_type)
             if field is not None:
                 allowed = getattr(limits, field)
-                for index, _ in enumerate(elements(body)):
-                    if index >= allowed:
-                        raise BadMessage(
-                            FailureInfo.BAD_REQUEST, f"{body_type.text} with more than {allowed} items", self.header
-                        )
+                if not holds_at_most(body, allowed):
+                    raise BadMessage(FailureInfo.BAD_REQUEST, f"{body_type.text} with more than {allowed} items")
             # An element takes two bytes at least, so most bodies need no walk.
             if (
                 len(body) > 2 * limits.max_body_elements
                 and count(body, limits.max_body_elements, _SHALLOW.get(body_type, 12)) > limits.max_body_elements
             ):
-                raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "a body with too many elements", self.header)
+                raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "a body with too many elements")
             return decode_body(body_type, body)
         except BadMessage as error:
             if error.header is None:
@@ -169,12 +177,18 @@ class Message:
         """The messages inside a nested one, each admitted under the same limits.
 
         Raises:
-            BadMessage: as ``admit`` and ``content``; badRequest when they are nested too deep.
+            BadMessage: as ``admit`` and ``content``; badRequest when they are nested too deep. ``header`` is
+                the inner message's, or this one's when that could not be read.
         """
         depth = self.depth + 1
         if depth > self.limits.max_nested_depth:
             raise BadMessage(FailureInfo.BAD_REQUEST, "messages nested too deep", self.header)
-        return tuple([_admit(inner, self.limits, accept, depth) for inner in self.content()])
+        try:
+            return tuple([_admit(inner, self.limits, accept, depth) for inner in self.content()])
+        except BadMessage as error:
+            if error.header is None:
+                error.header = self.header
+            raise
 
     @property
     def sender(self) -> bytes | None:
@@ -230,8 +244,6 @@ class Message:
         Raises:
             BadMessage: badDataFormat when it is no GeneralizedTime.
         """
-        from opensslcmp.asn1.common import GeneralizedTime
-
         value = self._info(oids.IT_CONFIRM_WAIT_TIME, lambda item: decode_der(GeneralizedTime, item))
         return None if value is None else value.as_datetime()
 
@@ -284,7 +296,11 @@ def _admit(data: bytes, limits: Limits, accept: frozenset[BodyType] | None, dept
         outer = decode_der(_Outer, data)
         # Where header and body stand in the message: DER lengths are minimal, so sizes tell the offsets.
         start = 2 if data[1] < 0x80 else 2 + (data[1] & 0x7F)
-        _, _, header_end = read_header(data, start, size)
+        length = data[start + 1]
+        header_end = start + 2 + length
+        if length >= 0x80:
+            octets = length & 0x7F
+            header_end = start + 2 + octets + int.from_bytes(data[start + 2 : start + 2 + octets], "big")
         body_tag, body_start, body_end = read_header(data, header_end, size)
         if header_end - start > limits.max_header_bytes:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a header of {header_end - start} bytes")
@@ -301,7 +317,7 @@ def _admit(data: bytes, limits: Limits, accept: frozenset[BodyType] | None, dept
         body_type = _BODY_TYPES[number]
         if accept is not None and body_type not in accept:
             raise BadMessage(FailureInfo.BAD_REQUEST, f"a message of type {body_type.text} is not accepted here")
-        _check_header(header, body_type, limits)
+        _check_header(header, header_end - start, body_type, limits)
 
         protection = None
         if outer.protection is not None:
@@ -365,7 +381,7 @@ def _check_header_counts(header_der: bytes, limits: Limits) -> None:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"more than {allowed} items of freeText or generalInfo")
 
 
-def _check_header(header: PKIHeader, body_type: BodyType, limits: Limits) -> None:
+def _check_header(header: PKIHeader, size: int, body_type: BodyType, limits: Limits) -> None:
     transaction_id = header.transaction_id
     if transaction_id is None:
         if body_type not in _WITHOUT_TRANSACTION:
@@ -381,9 +397,10 @@ def _check_header(header: PKIHeader, body_type: BodyType, limits: Limits) -> Non
     for kid in (header.sender_kid, header.recip_kid):
         if kid is not None and len(kid) > limits.max_kid_bytes:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a key identifier of {len(kid)} bytes")
-    for name in (header.sender, header.recipient):
-        if name.data.nbytes > limits.max_name_bytes:
-            raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a name of {name.data.nbytes} bytes")
+    if size > limits.max_name_bytes:
+        for name in (header.sender, header.recipient):
+            if name.data.nbytes > limits.max_name_bytes:
+                raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a name of {name.data.nbytes} bytes")
     texts = header.free_text
     if texts is not None and (
         len(texts) > limits.max_free_text or sum([len(text) for text in texts]) > limits.max_text_bytes
@@ -396,7 +413,7 @@ def _check_header(header: PKIHeader, body_type: BodyType, limits: Limits) -> Non
 
 def _extra_certs(value: TLV | Null, limits: Limits) -> tuple[bytes, ...]:
     data = der(value)
-    certificates = []
+    certificates: list[bytes] = []
     for start, end in elements(data):
         if len(certificates) == limits.max_extra_certs:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"more than {limits.max_extra_certs} extraCerts")
@@ -423,13 +440,13 @@ def _mac_parameters(algorithm: AlgorithmIdentifier, limits: Limits) -> MacParame
 
 
 def _pbm(parameters: TLV, limits: Limits) -> PBMParameter:
-    result = parameters.parse(PBMParameter)
+    result: PBMParameter = parameters.parse(PBMParameter)
     _check_derivation(result.salt, result.iteration_count, limits)
     return result
 
 
 def _pbmac1(parameters: TLV, limits: Limits) -> PBMAC1Params:
-    result = parameters.parse(PBMAC1Params)
+    result: PBMAC1Params = parameters.parse(PBMAC1Params)
     derivation = result.key_derivation_func
     if derivation.oid != oids.PBKDF2 or not isinstance(derivation.parameters, TLV):
         raise BadMessage(FailureInfo.BAD_ALG, "PBMAC1 with a key derivation that is not PBKDF2")
@@ -441,7 +458,7 @@ def _pbmac1(parameters: TLV, limits: Limits) -> PBMAC1Params:
 
 
 def _kem(parameters: TLV, limits: Limits) -> KemBMParameter:
-    result = parameters.parse(KemBMParameter)
+    result: KemBMParameter = parameters.parse(KemBMParameter)
     if not 1 <= result.len <= 256 or len(result.kem_context or b"") > limits.max_salt_bytes:
         raise BadMessage(FailureInfo.BAD_ALG, "KEM-based MAC parameters out of bounds")
     return result
@@ -455,8 +472,6 @@ def _check_derivation(salt: bytes, iterations: int, limits: Limits) -> None:
 
 
 def _readers() -> dict[Any, Callable[[TLV, Limits], MacParameterSet]]:
-    from cryptography.x509 import ObjectIdentifier
-
     return {
         ObjectIdentifier(oids.PASSWORD_BASED_MAC): _pbm,
         ObjectIdentifier(oids.PBMAC1): _pbmac1,
