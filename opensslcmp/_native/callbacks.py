@@ -106,7 +106,7 @@ class Caller:
 
 
 def callback(*, on_failure: Any = None, caller_of: Callable[..., Caller] | None = None) -> Callable[[Body], Body]:
-    """Make ``function(caller, *arguments)`` the body of the ``extern "Python"`` function of its name.
+    """Make ``_on_event(caller, *arguments)`` the body of the ``extern "Python"`` function ``opensslcmp_on_event``.
 
     Args:
         on_failure: what C gets when the body raises.
@@ -137,7 +137,7 @@ def callback(*, on_failure: Any = None, caller_of: Callable[..., Caller] | None 
             caller.keep(error)
 
         failure = {} if on_failure is None else {"error": on_failure}
-        ffi.def_extern(name=function.__name__, onerror=stray, **failure)(enter)
+        ffi.def_extern(name=f"opensslcmp{function.__name__}", onerror=stray, **failure)(enter)
         return function
 
     return decorate

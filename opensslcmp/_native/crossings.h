@@ -111,4 +111,27 @@ static int opensslcmp_cert_conf(OSSL_CMP_CTX *ctx, X509 *certificate, int failur
     return failures;
 }
 
+/* d2i_OSSL_CMP_MSG(3), OSSL_CMP_SRV_process_request(3), i2d_OSSL_CMP_MSG(3). The queue is emptied first: its oldest entry
+ * would be told to the client. */
+static int opensslcmp_process(OSSL_CMP_SRV_CTX *server, const unsigned char *der, long length, unsigned char **out)
+{
+    const unsigned char *cursor = der;
+    OSSL_CMP_CTX *ctx = OSSL_CMP_SRV_CTX_get0_cmp_ctx(server);
+    OSSL_CMP_MSG *request, *answer = NULL;
+    int size = 0;
+
+    ERR_clear_error();
+    request = (OSSL_CMP_MSG *)ASN1_item_d2i_ex(NULL, &cursor, length, ASN1_ITEM_rptr(OSSL_CMP_MSG), opensslcmp_libctx(ctx),
+        opensslcmp_propq(ctx));
+    if (request != NULL && cursor == der + length)
+        answer = OSSL_CMP_SRV_process_request(server, request);
+    else if (request != NULL)
+        ERR_raise_data(ERR_LIB_CMP, ERR_R_PASSED_INVALID_ARGUMENT, "bytes follow the message");
+    if (answer != NULL)
+        size = i2d_OSSL_CMP_MSG(answer, out);
+    OSSL_CMP_MSG_free(request);
+    OSSL_CMP_MSG_free(answer);
+    return size;
+}
+
 #include "crossings_protection.h"

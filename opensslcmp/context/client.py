@@ -200,7 +200,17 @@ class ClientContext(Caller):
         self = cls.__new__(cls)
         Caller.__init__(self, pointer)
         self._setup(owner, None)
+        self._borrowed = True
         return self
+
+    def close(self) -> None:
+        """Free the C context now, unless it belongs to a server context, which then frees it.
+
+        Raises:
+            RuntimeError: C is at work on it.
+        """
+        if not self._borrowed:
+            super().close()
 
     def _setup(self, keep: object, property_query: str | None) -> None:
         self._keep: list[object] = [keep]
@@ -213,6 +223,7 @@ class ClientContext(Caller):
         self._lines: list[str] = []
         self._talks = False
         self._exchanged = False
+        self._borrowed = False
         self.property_query = property_query
         check(lib.OSSL_CMP_CTX_set_option(self._ptr, lib.OSSL_CMP_OPT_LOG_VERBOSITY, QUIET))
 
@@ -738,14 +749,7 @@ class ClientContext(Caller):
     @property
     def status_text(self) -> tuple[str, ...]:
         """The statusString of the last answer."""
-        stack = ffi.cast("OPENSSL_STACK *", lib.OSSL_CMP_CTX_get0_statusString(self._ptr))
-        strings = (
-            ffi.cast("ASN1_STRING *", lib.OPENSSL_sk_value(stack, index)) for index in range(lib.OPENSSL_sk_num(stack))
-        )
-        return tuple(
-            ffi.buffer(lib.ASN1_STRING_get0_data(one), lib.ASN1_STRING_length(one))[:].decode("utf-8", "replace")
-            for one in strings
-        )
+        return natives.texts(lib.OSSL_CMP_CTX_get0_statusString(self._ptr))
 
     @property
     def status_line(self) -> str:
@@ -879,7 +883,7 @@ def _bits(mask: int) -> tuple[FailureInfo, ...]:
 
 
 @callback(on_failure=-1)
-def opensslcmp_on_transfer(context: ClientContext, request: Any, length: int, answer: Any) -> int:
+def _on_transfer(context: ClientContext, request: Any, length: int, answer: Any) -> int:
     answer[0] = ffi.NULL
     assert context._transfer is not None
     reply = context._transfer(ffi.buffer(request, length)[:])
@@ -889,7 +893,7 @@ def opensslcmp_on_transfer(context: ClientContext, request: Any, length: int, an
 
 
 @callback(on_failure=1 << FailureInfo.SYSTEM_FAILURE)
-def opensslcmp_on_cert_conf(context: ClientContext, certificate: Any, length: int, text: Any) -> int:
+def _on_cert_conf(context: ClientContext, certificate: Any, length: int, text: Any) -> int:
     text[0] = ffi.NULL
     assert context._confirm is not None
     try:
@@ -903,13 +907,13 @@ def opensslcmp_on_cert_conf(context: ClientContext, certificate: Any, length: in
 
 
 @callback(on_failure=ffi.NULL, caller_of=lambda _bio, argument, *_rest: ffi.from_handle(argument))
-def opensslcmp_on_http(context: ClientContext, bio: Any, _argument: Any, connecting: int, detail: int) -> Any:
+def _on_http(context: ClientContext, bio: Any, _argument: Any, connecting: int, detail: int) -> Any:
     assert context._http is not None
     return context._http[0](bio, bool(connecting), detail)
 
 
-@ffi.def_extern(error=0)
-def opensslcmp_on_log(_function: Any, _file: Any, _line: int, level: int, message: Any) -> int:
+@ffi.def_extern(name="opensslcmp_on_log", error=0)  # type: ignore[untyped-decorator]
+def _on_log(_function: Any, _file: Any, _line: int, level: int, message: Any) -> int:
     # OSSL_CMP_log_cb_t has no argument of ours: the context is the one whose call this thread of execution is in.
     text = ffi.string(message).decode("utf-8", "replace").strip()
     context = _logging.get()

@@ -35,6 +35,8 @@ __all__ = [
     "request",
     "serial_number",
     "store",
+    "string",
+    "texts",
 ]
 
 
@@ -82,6 +84,7 @@ KeyLike: TypeAlias = bytes | Native
 
 def _reader(d2i: Any, free: Any) -> Callable[[bytes | Native], Any]:
     def read(value: bytes | Native) -> Any:
+        """An owned pointer made of DER, or the one that ``value`` owns."""
         return decode(d2i, free, value) if isinstance(value, bytes) else value._ptr
 
     return read
@@ -165,6 +168,20 @@ def store(
     if at is not None:
         lib.X509_VERIFY_PARAM_set_time(lib.X509_STORE_get0_param(made), at)
     return made
+
+
+def string(value: Any) -> bytes:
+    """The content of an ASN1_STRING."""
+    return bytes(ffi.buffer(lib.ASN1_STRING_get0_data(value), lib.ASN1_STRING_length(value)))
+
+
+def texts(stack: Any) -> tuple[str, ...]:
+    """The items of a STACK_OF(ASN1_UTF8STRING), none for NULL."""
+    raw = ffi.cast("OPENSSL_STACK *", stack)
+    return tuple(
+        string(ffi.cast("ASN1_STRING *", lib.OPENSSL_sk_value(raw, index))).decode("utf-8", "replace")
+        for index in range(lib.OPENSSL_sk_num(raw))
+    )
 
 
 def infos(values: Iterable[bytes], out: Any) -> None:
