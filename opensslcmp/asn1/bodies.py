@@ -67,6 +67,7 @@ __all__ = [
     "RevDetails",
     "RevRepContent",
     "RootCaKeyUpdateContent",
+    "check_certificates",
     "decode_body",
     "encode_body",
 ]
@@ -329,6 +330,30 @@ _STRUCTURES: dict[BodyType, type[Any]] = {
 }
 
 
+def check_certificates(content: Any) -> None:
+    """Every certificate in these contents is a SEQUENCE at least; nothing is looked into.
+
+    Raises:
+        ValueError: one is not.
+    """
+    found: list[Any] = []
+    if isinstance(content, CertRepMessage):
+        found = list(content.ca_pubs or ())
+        for response in content.response:
+            pair = response.certified_key_pair
+            if pair is not None and pair.cert_or_enc_cert.tag == "certificate":
+                found.append(pair.cert_or_enc_cert.value)
+    elif isinstance(content, CAKeyUpdAnnContent | RootCaKeyUpdateContent):
+        found = [content.new_with_new, content.new_with_old, content.old_with_new]
+    elif isinstance(content, KeyRecRepContent):
+        found = [content.new_sig_cert, *(content.ca_certs or ())]
+        for pair in content.key_pair_hist or ():
+            if pair.cert_or_enc_cert.tag == "certificate":
+                found.append(pair.cert_or_enc_cert.value)
+    if any(item is not None and item.tag_bytes != b"0" for item in found):
+        raise ValueError("a certificate that is no SEQUENCE")
+
+
 def decode_body(body_type: BodyType, body_der: bytes) -> Any:
     """The content of a body, as the table at the top of this module says.
 
@@ -338,10 +363,15 @@ def decode_body(body_type: BodyType, body_der: bytes) -> Any:
     try:
         wrapper = _LISTS.get(body_type)
         if wrapper is not None:
-            return decode_list(wrapper, body_der)
+            content = decode_list(wrapper, body_der)
+            if body_type is BodyType.CKUANN:
+                check_certificates(content)
+            return content
         cls = _STRUCTURES.get(body_type)
         if cls is not None:
-            return decode(cls, body_der)
+            content = decode(cls, body_der)
+            check_certificates(content)
+            return content
         return _decode_other(body_type, body_der)
     except (ValueError, OverflowError) as error:
         raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"the {body_type.text} body does not decode: {error}") from error

@@ -373,3 +373,27 @@ def test_status_keeps_its_words() -> None:
     assert decode(PKIStatusInfo, encode(REJECTED)).text == ("no", "nö")
     assert WAITING.text == ()
     assert WAITING.failures == ()
+
+
+@pytest.mark.parametrize(
+    ("body_type", "content"),
+    [
+        (BodyType.IP, CertRepMessage(ca_pubs=[tlv(b"\x05\x00")], response=[])),
+        (
+            BodyType.CP,
+            CertRepMessage(
+                response=[
+                    CertResponse(cert_req_id=0, status=WAITING, certified_key_pair=CertifiedKeyPair.of(b"\x04\x00"))
+                ]
+            ),
+        ),
+        (BodyType.CKUANN, RootCaKeyUpdateContent(new_with_new=tlv(b"\x05\x00"))),
+        (BodyType.KRP, KeyRecRepContent(status=WAITING, new_sig_cert=tlv(b"\x05\x00"))),
+        (BodyType.KRP, KeyRecRepContent(status=WAITING, key_pair_hist=[CertifiedKeyPair.of(b"\x05\x00")])),
+        (BodyType.CANN, b"\x05\x00"),
+        (BodyType.CRLANN, [b"\x05\x00"]),
+    ],
+)
+def test_certificate_that_is_no_sequence_is_bad_data(body_type: BodyType, content: Any) -> None:
+    with pytest.raises(BadMessage, match="badDataFormat"):
+        decode_body(body_type, encode_body(body_type, content))
