@@ -30,3 +30,24 @@ BIO *OSSL_HTTP_transfer(OSSL_HTTP_REQ_CTX **, const char *, const char *, const 
 int OSSL_HTTP_close(OSSL_HTTP_REQ_CTX *, int);
 int OSSL_HTTP_parse_url(const char *, int *, char **, char **, char **, int *, char **, char **, char **);
 const char *OSSL_HTTP_adapt_proxy(const char *, const char *, const char *, int);
+
+/* crossings_http.h: HTTP(S) on a connected, non-blocking socket */
+static const int OPENSSLCMP_HTTP_FAILED;
+static const int OPENSSLCMP_HTTP_CLOSED;
+static const int OPENSSLCMP_HTTP_DATA;
+static const int OPENSSLCMP_HTTP_WANTS_READ;
+static const int OPENSSLCMP_HTTP_WANTS_WRITE;
+const BIO_METHOD *opensslcmp_socket_method(void);
+BIO *opensslcmp_socket_new(const BIO_METHOD *, int);
+int opensslcmp_http_step(BIO *, int, const char *, size_t, size_t *, char *, size_t, size_t *, int, int, int *);
+
+/* SSL_CTX_new(3), BIO_f_ssl(3) */
+SSL_CTX *opensslcmp_tls_new(OSSL_LIB_CTX *, const char *, int);
+void SSL_CTX_free(SSL_CTX *);
+int opensslcmp_tls_trust(SSL_CTX *, X509 *);
+int opensslcmp_tls_identity(SSL_CTX *, X509 *, EVP_PKEY *);
+int opensslcmp_tls_chain(SSL_CTX *, X509 *);
+BIO *opensslcmp_tls_start(SSL_CTX *, BIO *, const char *, const char *, const char *);
+int opensslcmp_tls_handshake(BIO *, int, int, long *, int *);
+void opensslcmp_tls_end(BIO *);
+const char *opensslcmp_tls_version(BIO *);
