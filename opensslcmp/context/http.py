@@ -1,6 +1,7 @@
 """A connection to an HTTP(S) server: a BIO over a socket, TLS by libssl, one crossing per message.
 
-Why this is not ``OSSL_HTTP_REQ_CTX`` (OSSL_HTTP_transfer(3)), which was the plan. Measured on 3.0.19, which Debian 12 has:
+Why this is not ``OSSL_HTTP_REQ_CTX`` (OSSL_HTTP_transfer(3)), which was the plan. Measured on 3.0.19, which Debian 12
+has:
 
 ==========================================  =========================================================================
 a PKIMessage under HTTP 4xx or 5xx          lost: "received error"; RFC 9811, 3.1 makes handling it a MUST (3.5 can)
@@ -13,11 +14,13 @@ header and body                             two segments, so 40 ms a message beh
 a server that closed the idle connection    write(2) raises SIGPIPE
 ==========================================  =========================================================================
 
-None of that can be set from outside on 3.0. So HTTP is written and read in ``transport.http1``, in Python, where a hostile
-answer cannot touch memory, and libcrypto keeps what it is good at: BIOs, and TLS with provider keys and its trust.
+None of that can be set from outside on 3.0. So HTTP is written and read in ``transport.http1``, in Python, where a
+hostile answer cannot touch memory, and libcrypto keeps what it is good at: BIOs, and TLS with provider keys and its
+trust.
 
-A connection never blocks by itself: ``step`` does what can be done now and says what it waits for. With ``patience`` it waits
-a little inside C first, which makes the usual request and its answer one crossing. A signal ends that wait, so Ctrl-C works.
+A connection never blocks by itself: ``step`` does what can be done now and says what it waits for. With ``patience``
+it waits a little inside C first, which makes the usual request and its answer one crossing. A signal ends that wait,
+so Ctrl-C works.
 """
 
 import enum
@@ -29,6 +32,7 @@ from typing import Any
 from opensslcmp._native import ffi, lib
 from opensslcmp._native.memory import decode, own
 from opensslcmp._native.queue import check, clear, drain
+from opensslcmp.context.keys import PrivateKey
 from opensslcmp.errors import OpenSSLError, TransportError
 
 __all__ = ["Connection", "Outcome", "TLSContext"]
@@ -69,7 +73,7 @@ class TLSContext:
     Args:
         trusted: DER of the certificates to trust, or None for the system's store.
         certificates: DER of our own certificate and its chain, own first; none: no client certificate.
-        key: ``EVP_PKEY *`` of our own certificate.
+        key: that of our own certificate.
 
     Raises:
         OpenSSLError: a certificate does not decode, or the key does not fit.
@@ -80,14 +84,18 @@ class TLSContext:
     __slots__ = ("_ptr",)
 
     def __init__(
-        self, *, trusted: Sequence[bytes] | None = None, certificates: Sequence[bytes] = (), key: Any = None
+        self,
+        *,
+        trusted: Sequence[bytes] | None = None,
+        certificates: Sequence[bytes] = (),
+        key: PrivateKey | None = None,
     ) -> None:
         clear()
         self._ptr: Any = own(lib.opensslcmp_tls_new(ffi.NULL, ffi.NULL, trusted is None), lib.SSL_CTX_free)
         for der in trusted or ():
             check(lib.opensslcmp_tls_trust(self._ptr, _certificate(der)))
-        if certificates:
-            check(lib.opensslcmp_tls_identity(self._ptr, _certificate(certificates[0]), key))
+        if certificates and key is not None:
+            check(lib.opensslcmp_tls_identity(self._ptr, _certificate(certificates[0]), key._ptr))
             for der in certificates[1:]:
                 check(lib.opensslcmp_tls_chain(self._ptr, _certificate(der)))
         clear()
@@ -139,7 +147,8 @@ class Connection:
         """Go on with the TLS handshake: ``DATA`` when it is complete.
 
         Raises:
-            TransportError: no TLS came about; the text says why, in words of certificate verification where that is why.
+            TransportError: no TLS came about; the text says why, in words of certificate verification where that is
+                why.
 
         Source: BIO_do_handshake(3), SSL_get_verify_result(3).
         """
@@ -209,7 +218,8 @@ class Connection:
         """Close the socket. May be called twice.
 
         Args:
-            politely: tell the other end so first, in TLS. Not in a forked child, whose parent still uses the connection.
+            politely: tell the other end so first, in TLS. Not in a forked child, whose parent still uses the
+                connection.
         """
         pointer, self._ptr = self._ptr, None
         if pointer is not None:

@@ -1,7 +1,7 @@
 """Bytes to bytes: how a PKIMessage reaches the other side and its answer comes back.
 
-``HTTPTransport`` and ``AsyncHTTPTransport`` speak HTTP and HTTPS (RFC 9811); ``InProcess`` asks a responder in this process. Anything
-else is a ``Transport`` when it has a ``send``, and ``as_transport`` makes one of a plain function.
+``HTTPTransport`` and ``AsyncHTTPTransport`` speak HTTP and HTTPS (RFC 9811); ``InProcess`` asks a responder in this
+process. Anything else is a ``Transport`` when it has a ``send``, and ``as_transport`` makes one of a plain function.
 """
 
 from collections.abc import Awaitable, Callable
@@ -26,8 +26,9 @@ __all__ = [
 class Transport(Protocol):
     """Carries one message to the peer and brings its answer. May be called from several threads at once.
 
-    It raises ``TransportError`` when no answer arrived and ``TimedOut`` when none arrived in time. Each call is one round trip of
-    its own: the order of messages is the caller's. A transport that holds something has a ``close()`` as well.
+    It raises ``TransportError`` when no answer arrived and ``TimedOut`` when none arrived in time. Each call is one
+    round trip of its own: the order of messages is the caller's. A transport that holds something has a ``close()``
+    as well.
     """
 
     def send(self, request: bytes, timeout_seconds: float | None = None) -> bytes:
@@ -37,7 +38,8 @@ class Transport(Protocol):
 
 @runtime_checkable
 class AsyncTransport(Protocol):
-    """What ``Transport`` is, awaited. Several sends may be under way at once; one that is cancelled leaves nothing behind."""
+    """What ``Transport`` is, awaited. Several sends may be under way at once; one that is cancelled leaves nothing
+    behind."""
 
     async def send(self, request: bytes, timeout_seconds: float | None = None) -> bytes:
         """The answer to ``request``, both DER of a PKIMessage; ``timeout_seconds`` of None is the transport's own."""

@@ -1,15 +1,17 @@
 """CMP over HTTP and HTTPS, for threads and for event loops (RFC 9811).
 
-One generator, ``_exchange``, knows the order of things: take an idle connection or connect (names, TCP, proxy, TLS), send, read,
-give the connection back. It never waits: it yields what it waits for, ``_Resolved`` or ``_Ready``, with a deadline.
-``HTTPTransport`` then blocks and ``AsyncHTTPTransport`` awaits; that is all the difference there is between them.
+One generator, ``_exchange``, knows the order of things: take an idle connection or connect (names, TCP, proxy, TLS),
+send, read, give the connection back. It never waits: it yields what it waits for, ``_Resolved`` or ``_Ready``, with a
+deadline. ``HTTPTransport`` then blocks and ``AsyncHTTPTransport`` awaits; that is all the difference there is between
+them.
 
-An idle connection may have been closed by the server. It is looked at before anything is sent; when the server closes it just then,
-so that no byte of an answer arrives, the message is sent once more, on a new connection. A CMP server takes that for what it is,
-the same message again. Nothing else is ever sent twice.
+An idle connection may have been closed by the server. It is looked at before anything is sent; when the server closes
+it just then, so that no byte of an answer arrives, the message is sent once more, on a new connection. A CMP server
+takes that for what it is, the same message again. Nothing else is ever sent twice.
 
-All times are finite. ``connect_timeout_seconds`` covers names, TCP, the proxy's tunnel and TLS; the message's covers everything,
-waiting for a free connection included. A name that does not resolve in time leaves a daemon thread behind until the resolver gives up.
+All times are finite. ``connect_timeout_seconds`` covers names, TCP, the proxy's tunnel and TLS; the message's covers
+everything, waiting for a free connection included. A name that does not resolve in time leaves a daemon thread behind
+until the resolver gives up.
 """
 
 import errno
@@ -28,7 +30,9 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
+from opensslcmp.context.certificates import load_certificates
 from opensslcmp.context.http import Connection, Outcome, TLSContext
+from opensslcmp.context.keys import PrivateKey
 from opensslcmp.credentials import CertificateSource, KeySource
 from opensslcmp.errors import TimedOut, TransportError
 from opensslcmp.transport import http1
@@ -51,7 +55,8 @@ class TLS:
         certificate: our own certificate, with its chain when the source holds more than one.
         key: its private key, never shown by repr; a provider URI stays with the provider.
         password: opens an encrypted ``key``, never shown by repr.
-        check_host: the server's certificate must carry the host's name or IP address. Off, any trusted certificate will do.
+        check_host: the server's certificate must carry the host's name or IP address. Off, any trusted certificate
+            will do.
         host: the name or IP address that it must carry instead of the URL's, also sent as SNI.
     """
 
@@ -93,9 +98,9 @@ class _Resolved:
     port: int
     deadline: float
 
-    def block(self) -> list[Address] | None:
+    def block(self) -> Sequence[Address] | None:
         # getaddrinfo(3) knows no timeout and no Ctrl-C, so a thread has to sit in it.
-        answers: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[Sequence[Address] | OSError] = queue.SimpleQueue()
 
         def resolve() -> None:
             try:
@@ -112,18 +117,18 @@ class _Resolved:
             raise answer
         return answer
 
-    async def wait(self) -> list[Address] | None:
+    async def wait(self) -> Sequence[Address] | None:
         import anyio
 
         with anyio.move_on_after(max(0.0, self.deadline - monotonic())):
-            return [*await anyio.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)]
+            return await anyio.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         return None
 
 
 _Steps: TypeAlias = Generator[_Ready | _Resolved, Any, T]
 
 
-class _Unanswered(Exception):
+class _ClosedWhileIdle(Exception):
     """An idle connection turned out to be closed: nothing of an answer was read."""
 
 
@@ -241,7 +246,7 @@ class _HTTP:
             if (connection := self._take()) is not None:
                 try:
                     answer = yield from self._round_trip(connection, message, deadline, patience)
-                except _Unanswered:
+                except _ClosedWhileIdle:
                     connection = None
             if connection is None or answer is None:
                 connection = yield from self._connect(deadline, patience)
@@ -298,9 +303,9 @@ class _HTTP:
                     yield _Ready(connection.fd, outcome is Outcome.WANTS_WRITE, deadline)
         except BaseException as error:
             connection.close()
-            if isinstance(error, TransportError) and not isinstance(error, TimedOut):
-                if connection.reused and not reader.started:
-                    raise _Unanswered from error
+            unanswered = isinstance(error, TransportError) and not isinstance(error, TimedOut) and not reader.started
+            if connection.reused and unanswered:
+                raise _ClosedWhileIdle from error
             raise
         if sent < len(message):  # answered before it had read everything
             answer = http1.without_reuse(answer)
@@ -323,7 +328,7 @@ class _HTTP:
     def _open(self, peer: http1.Target, deadline: float) -> _Steps[Connection]:
         where = f"{peer.host_text}:{peer.port}"
         try:
-            addresses: list[Address] | None = yield _Resolved(peer.host, peer.port, deadline)
+            addresses: Sequence[Address] | None = yield _Resolved(peer.host, peer.port, deadline)
         except (OSError, UnicodeError) as error:
             raise TransportError(f"cannot resolve {peer.host}: {error}") from error
         if addresses is None:
@@ -439,8 +444,8 @@ class HTTPTransport(_HTTP):
 class AsyncHTTPTransport(_HTTP):
     """``HTTPTransport`` for asyncio and trio, with the same arguments. Needs ``anyio`` (the extra ``async``).
 
-    Use it from one event loop at a time. Many sends may be under way; ``max_connections`` of them have a connection. A send that is
-    cancelled closes its connection.
+    Use it from one event loop at a time. Many sends may be under way; ``max_connections`` of them have a connection.
+    A send that is cancelled closes its connection.
     """
 
     def _renew(self) -> None:
@@ -526,10 +531,11 @@ def _choose_proxy(target: http1.Target, proxy: str | None, no_proxy: str | None)
 
 
 def _tls_context(tls: TLS) -> TLSContext:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    trusted = [tls.trusted] if not isinstance(tls.trusted, list | tuple) else tls.trusted
-    return TLSContext(
-        trusted=[x.public_bytes(Encoding.DER) for x in trusted if isinstance(x, x509.Certificate)] or None
-    )
+    """Load what ``tls`` names."""
+    several = tls.trusted if isinstance(tls.trusted, list | tuple) else [tls.trusted]
+    trusted = [der for source in several for der in load_certificates(source)]
+    if (tls.certificate is None) != (tls.key is None):
+        raise ValueError("a TLS certificate and its key are given together")
+    own = [] if tls.certificate is None else load_certificates(tls.certificate, tls.password)
+    key = None if tls.key is None else PrivateKey.load(tls.key, tls.password)
+    return TLSContext(trusted=trusted or None, certificates=own, key=key)

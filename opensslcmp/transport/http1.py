@@ -1,8 +1,8 @@
 """HTTP/1.x as far as CMP needs it: one POST out, one answer in. Bytes to bytes; no sockets, no clocks.
 
-The answer is read strictly, since it comes from a stranger: every line must be what RFC 9112 allows, an answer whose length can
-be understood in two ways is refused, and everything is bounded: the body by ``max_body``, all that surrounds it (heads, interim
-answers, chunk sizes, trailers) by ``OVERHEAD_BYTES``, header lines by ``MAX_LINES``.
+The answer is read strictly, since it comes from a stranger: every line must be what RFC 9112 allows, an answer whose
+length can be understood in two ways is refused, and everything is bounded: the body by ``max_body``, all that
+surrounds it (heads, interim answers, chunk sizes, trailers) by ``OVERHEAD_BYTES``, header lines by ``MAX_LINES``.
 
 HTTP/1.1 with ``Connection: keep-alive`` is what goes out, so that a server of either version may keep the connection.
 """
@@ -83,8 +83,8 @@ def parse_url(url: str, *, schemes: tuple[str, ...] = ("http", "https"), default
     """Where ``url`` points. Without a scheme it is ``default_scheme``.
 
     Raises:
-        ValueError: it is not such a URL, or has a blank or control character in it. The text does not repeat the URL, which
-            may hold a password.
+        ValueError: it is not such a URL, or has a blank or control character in it. The text does not repeat the URL,
+            which may hold a password.
 
     Source: RFC 9811, 3.4; OSSL_HTTP_parse_url(3).
     """
@@ -115,7 +115,8 @@ def parse_url(url: str, *, schemes: tuple[str, ...] = ("http", "https"), default
 
 
 def request_head(target: Target, *, absolute: bool, keep_alive: bool, headers: list[tuple[str, str]]) -> bytes:
-    """Everything of a POST up to the number of its Content-Length, which the caller appends with an empty line and the body.
+    """Everything of a POST up to the number of its Content-Length, which the caller appends with an empty line and
+    the body.
 
     Args:
         target: where to.
@@ -146,7 +147,11 @@ def connect_request(target: Target, proxy_authorization: str | None) -> bytes:
 
 
 def check_headers(headers: list[tuple[str, str]]) -> None:
-    """Raise ValueError for a field that could not be sent as one line, or that is ours to set. Values are not repeated."""
+    """Look at fields that a caller adds.
+
+    Raises:
+        ValueError: one could not be sent as one line, or is ours to set. The text does not repeat the value.
+    """
     ours = {"host", "connection", "content-type", "content-length", "transfer-encoding"}
     for name, value in headers:
         if not _TOKEN.fullmatch(name) or name.lower() in ours:
@@ -351,7 +356,8 @@ def message_of(answer: Answer, *, announcement: bool = False) -> bytes:
         announcement: 200, 201 and 202 without content are fine too and return ``b""``.
 
     Raises:
-        TransportError: there is none. The text names the status, a redirect's location, or the beginning of what came instead.
+        TransportError: there is none. The text names the status, a redirect's location, or the beginning of what came
+            instead.
 
     Source: RFC 9811, 3.1, 3.2 and 3.5.
     """
