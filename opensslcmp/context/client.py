@@ -834,7 +834,9 @@ class ClientContext(Caller):
     def _failure(self) -> CMPError:
         queue = self._queue()
         status = self.status
-        if status is PKIStatus.REJECTION:
+        # 3.0 notes its own refusal of a new certificate as if the peer had said no (cmp_client.c, cert_response).
+        ours = any("certificate not accepted" in entry for entry in queue)
+        if status is PKIStatus.REJECTION and not ours:
             bits = self.failures
             rejected = Rejected(bits[0] if bits else None, *self.status_text, status=status, failures=bits)
             rejected.__cause__ = OpenSSLError(queue) if queue else None
