@@ -215,7 +215,7 @@ def _protected(header: dict[str, Any], body: PKIBody) -> bytes:
 
 
 def _verified(der: bytes) -> PKIMessage:
-    message = PKIMessage.load(der, strict=True)
+    message: PKIMessage = PKIMessage.load(der, strict=True)
     algorithm = message["header"]["protectionAlg"]
     assert algorithm["algorithm"].native == PBM
     parameters = algorithm["parameters"].parse(PBMParameter)

@@ -113,9 +113,8 @@ def _serve(der: bytes) -> bytes:
     response["status"]["status"] = 0
     certificate, _ = decoder.decode(issue(DEVICE_NAME, spki), asn1Spec=rfc5280.Certificate())
     target = response["certifiedKeyPair"]["certOrEncCert"]["certificate"]
-    chosen = target["x509v3PKCert"] if "x509v3PKCert" in target else target
     for field in ("tbsCertificate", "signatureAlgorithm", "signature"):
-        chosen[field] = certificate[field]
+        target[field] = certificate[field]
     body["ip"]["response"].append(response)
     return _protected(header, body)
 
