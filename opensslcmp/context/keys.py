@@ -38,6 +38,7 @@ __all__ = [
     "SignatureAlgorithm",
     "load_store",
     "signature_algorithm",
+    "split",
     "verify_signature",
 ]
 
