@@ -139,7 +139,7 @@ class Connection:
         clear()
         # The chain frees both parts. Until it stands, the socket's BIO stays owned by itself.
         chain = check(lib.opensslcmp_tls_start(tls._ptr, self._ptr, *(_text(x) for x in (server_name, host, address))))
-        ffi.gc(self._ptr, None)
+        give(self._ptr)
         self._ptr = own(chain, lib.BIO_free_all)
         self._tls = True
 
