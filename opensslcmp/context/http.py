@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from opensslcmp._native import ffi, lib
-from opensslcmp._native.memory import decode, own
+from opensslcmp._native.memory import decode, give, own
 from opensslcmp._native.queue import check, clear, drain
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.errors import OpenSSLError, TransportError
