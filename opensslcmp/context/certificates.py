@@ -175,7 +175,8 @@ def same_name(one: bytes, other: bytes) -> bool:
         return False
 
 
-def _canonical(name: bytes) -> list[list[tuple[bytes, object]]]:
+@lru_cache(maxsize=4096)
+def _canonical(name: bytes) -> tuple[tuple[tuple[bytes, object], ...], ...]:
     result = []
     for start, end in elements(name):
         rdn = name[start:end]
@@ -188,8 +189,32 @@ def _canonical(name: bytes) -> list[list[tuple[bytes, object]]]:
             if (encoding := _ENCODINGS.get(tag)) is not None:
                 text = " ".join(pair[content:last].decode(encoding).casefold().split())
             parts.append((pair[:middle][2:], text))
-        result.append(sorted(parts, key=repr))
-    return result
+        result.append(tuple(sorted(parts, key=repr)))
+    return tuple(result)
+
+
+def _relevant(leaf: bytes, untrusted: Sequence[bytes], limit: int) -> list[bytes]:
+    """Those of ``untrusted`` that can be on a path from ``leaf``: each issued the leaf or another one, by name.
+
+    Decoding a certificate costs libcrypto 3.0 up to 200 µs, and a peer may send many.
+    """
+    by_subject: dict[object, list[bytes]] = {}
+    for certificate in untrusted:
+        try:
+            by_subject.setdefault(_canonical(facts(certificate).subject), []).append(certificate)
+        except (ProtectionError, ValueError):
+            continue
+    found: list[bytes] = []
+    wanted = [leaf]
+    while wanted and len(found) < limit:
+        try:
+            issuer = _canonical(facts(wanted.pop()).issuer)
+        except ValueError:
+            continue
+        issuers = by_subject.pop(issuer, [])
+        found += issuers
+        wanted += issuers
+    return found[:limit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +348,7 @@ class Trust:
         return chain
 
     def _build(self, certificate: bytes, untrusted: tuple[bytes, ...], moment: float) -> tuple[bytes, ...]:
-        ders = (certificate, *untrusted)
+        ders = [certificate, *_relevant(certificate, untrusted, 2 * self._depth)]
         error = ffi.new("int[2]")
         out = ffi.new("unsigned char **")
         length = ffi.new("size_t *")
