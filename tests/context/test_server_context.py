@@ -230,8 +230,9 @@ def test_any_answer_can_be_delayed_and_a_transaction_cleaned_up() -> None:
 
     server = peers.make_server(ca, delay=delay, clean=cleaned.append, poll=poll)
     client = peers.make_client(server.process, ca)
-    assert client.try_certificate(BodyType.IR) is not None
+    # For an answer that is delayed by an error message OpenSSL polls by itself, in try_certificate too.
     assert client.try_certificate(BodyType.IR) is None
+    assert len(held) > 1
     assert cleaned
 
 
