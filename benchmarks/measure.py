@@ -1,0 +1,53 @@
+"""Times taken side by side: rounds of one subject and the other in turn, so that a busy machine disturbs both alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Ratio", "Share", "cpu_microseconds", "side_by_side", "sums"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """CPU of one transaction in microseconds."""
+
+    client: float
+    server: float
+
+    @property
+    def total(self) -> float:
+        """Both ends."""
+        return self.client + self.server
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """What side_by_side found: medians over the rounds."""
+
+    ours: float
+    theirs: float
+    ratio: float
+
+
+def cpu_microseconds(work: Callable[[], object], count: int) -> float:
+    """CPU of this thread for one call, over ``count`` calls."""
+    start = time.thread_time_ns()
+    for _ in range(count):
+        work()
+    return (time.thread_time_ns() - start) / count / 1000
+
+
+def side_by_side(ours: Callable[[], float], theirs: Callable[[], float], *, rounds: int = 5) -> Ratio:
+    """Call both in turn; each returns what it took. The ratio is the median of the rounds' ratios."""
+    pairs = [(ours(), theirs()) for _ in range(rounds)]
+    return sums(pairs)
+
+
+def sums(pairs: Sequence[tuple[float, float]]) -> Ratio:
+    """The medians of measured pairs."""
+    return Ratio(
+        ours=statistics.median(mine for mine, _ in pairs),
+        theirs=statistics.median(other for _, other in pairs),
+        ratio=statistics.median(mine / other for mine, other in pairs),
+    )
