@@ -3,8 +3,9 @@
 ``cdef/*.h`` says what Python sees, ``shim.h`` what each OpenSSL version lacks, ``crossings.h`` what is done in one call
 because each call into C may have to wait for the GIL. They are read by path: the package itself is never imported here.
 
-``pip install .`` and ``python -m build`` come through ``build_ext``; ``python build_ffi.py`` builds in place for work on
-the sources. ``OPENSSLCMP_INCLUDE`` and ``OPENSSLCMP_LIB`` name the directories of an OpenSSL that is not the system's.
+``pip install .`` and ``python -m build`` come through ``build_ext``; ``python build_ffi.py`` builds in place for work
+on the sources. ``OPENSSLCMP_INCLUDE`` and ``OPENSSLCMP_LIB`` name the directories of an OpenSSL that is not the
+system's.
 """
 
 import os
@@ -26,8 +27,8 @@ opensslcmp needs a C compiler, Python's headers and OpenSSL's (3.0.9 or newer):
     Debian, Ubuntu:  apt install gcc python3-dev libssl-dev
     Fedora, RHEL:    dnf install gcc python3-devel openssl-devel
     macOS:           xcode-select --install; brew install openssl@3
-                     export OPENSSLCMP_INCLUDE=$(brew --prefix openssl@3)/include OPENSSLCMP_LIB=$(brew --prefix openssl@3)/lib
-What failed: """
+                     export OPENSSLCMP_INCLUDE=$(brew --prefix openssl@3)/include OPENSSLCMP_LIB=$(brew --prefix
+openssl@3)/lib What failed: """
 
 PROBE = """
 #include <openssl/opensslv.h>

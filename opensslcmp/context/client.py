@@ -5,8 +5,8 @@ different threads. DER goes in and out, see :mod:`opensslcmp.context.natives`.
 
 Three things differ from C on purpose. Nothing is logged unless ``log_verbosity`` is raised above 2, because OpenSSL's
 logging empties the error queue that our exceptions are made of. The trust store is made for this context and shared
-with nobody, because OpenSSL adds the caPubs of a MAC-protected answer to it. And without a ``transfer`` OpenSSL would
-use its own HTTP client, which does not check what it decodes: pass a ``transfer`` that does.
+with nobody, because OpenSSL adds the caPubs of a MAC-protected answer to it. And what ``transfer`` returns passes the
+gate before OpenSSL decodes it. Without a ``transfer`` OpenSSL uses its own HTTP client, and then nothing does.
 """
 
 import logging
@@ -20,7 +20,9 @@ from opensslcmp._native.callbacks import Caller, callback
 from opensslcmp._native.levels import has, require
 from opensslcmp._native.memory import decode, encode, give, own
 from opensslcmp._native.queue import check, drain
+from opensslcmp.asn1 import admit
 from opensslcmp.context import natives
+from opensslcmp.context.guard import refuse_dangerous
 from opensslcmp.context.natives import CertificateLike, KeyLike, Native
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import CMPError, OpenSSLError, ProtectionError, Rejected, Unsupported
@@ -169,6 +171,8 @@ class ClientContext(Caller):
             out of it. Without one OpenSSL's own HTTP client is used.
         confirm: looks at the new certificate (DER) before it is accepted. Raising ``Rejected`` refuses it with that
             failure and text, any other exception refuses it with systemFailure; either comes out of the operation.
+        guard: whether answers pass the gate, and :func:`opensslcmp.context.guard.refuse_dangerous`, before OpenSSL
+            decodes them. Turn it off for a ``transfer`` that sees to that itself.
         library_context: an object with an OSSL_LIB_CTX as ``_ptr``; it is kept alive.
         property_query: which implementations to take, such as ``"fips=yes"``.
 
@@ -183,6 +187,7 @@ class ClientContext(Caller):
         transfer: Callable[[bytes], bytes] | None = None,
         *,
         confirm: Callable[[bytes], None] | None = None,
+        guard: bool = True,
         library_context: Native | None = None,
         property_query: str | None = None,
     ) -> None:
@@ -190,6 +195,7 @@ class ClientContext(Caller):
         query = ffi.NULL if property_query is None else property_query.encode()
         super().__init__(own(lib.OSSL_CMP_CTX_new(library, query), lib.OSSL_CMP_CTX_free))
         self._setup(library_context, property_query)
+        self._guarded = guard
         self.transfer = transfer
         if confirm is not None:
             self.confirm = confirm
@@ -224,6 +230,7 @@ class ClientContext(Caller):
         self._talks = False
         self._exchanged = False
         self._borrowed = False
+        self._guarded = True
         self.property_query = property_query
         check(lib.OSSL_CMP_CTX_set_option(self._ptr, lib.OSSL_CMP_OPT_LOG_VERBOSITY, QUIET))
 
@@ -794,6 +801,17 @@ class ClientContext(Caller):
 
     # Inside
 
+    def _expected_sender(self) -> bytes | None:
+        if self.pinned_server is None:
+            expected = self.expected_sender
+            return (
+                expected
+                if expected is None or isinstance(expected, bytes)
+                else encode(lib.i2d_X509_NAME, expected._ptr)
+            )
+        pinned = natives.certificate(self.pinned_server)
+        return encode(lib.i2d_X509_NAME, lib.X509_get_subject_name(pinned))
+
     def _certificates(self, getter: Any) -> tuple[bytes, ...]:
         stack = getter(self._ptr)
         if not stack:
@@ -890,6 +908,8 @@ def _on_transfer(context: ClientContext, request: Any, length: int, answer: Any)
     assert context._transfer is not None
     reply = context._transfer(ffi.buffer(request, length)[:])
     context._answer = bytes(memoryview(reply))  # C reads it after we have returned
+    if context._guarded:
+        refuse_dangerous(admit(context._answer), expected_sender=context._expected_sender())
     answer[0] = ffi.from_buffer("const unsigned char[]", context._answer)
     return len(context._answer)
 

@@ -18,7 +18,7 @@ from opensslcmp.context.client import ClientContext, PopoMethod
 from opensslcmp.context.natives import NativeCertificate, NativeName
 from opensslcmp.context.server import CertificateAnswer
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
-from opensslcmp.errors import OpenSSLError, ProtectionError, Rejected, Unsupported
+from opensslcmp.errors import BadMessage, OpenSSLError, ProtectionError, Rejected, Unsupported
 from tests import native_peers as peers
 
 SOME_INFO = bytes.fromhex("301706082b06010505070404300b060960864801650304012a")
@@ -260,13 +260,16 @@ def test_what_the_transfer_raises_comes_out_with_its_traceback(error: BaseExcept
 @pytest.mark.parametrize("answer", [b"", b"junk", b"\x30\x00", b"\x30\x84\xff\xff\xff\xff"])
 def test_an_answer_that_is_no_message_is_an_openssl_error(answer: bytes) -> None:
     client = peers.make_client(lambda _request: answer, peers.CA())
+    with pytest.raises(BadMessage):
+        client.request_certificate(BodyType.IR)
+    client = peers.make_client(lambda _request: answer, peers.CA(), guard=False)
     with pytest.raises(OpenSSLError, match="transfer error"):
         client.request_certificate(BodyType.IR)
 
 
 def test_bytes_after_the_answer_are_refused() -> None:
     _client, server, ca = peers.make_pair()
-    client = peers.make_client(lambda request: server.process(request) + b"\0", ca)
+    client = peers.make_client(lambda request: server.process(request) + b"\0", ca, guard=False)
     with pytest.raises(OpenSSLError, match="bytes follow the message"):
         client.request_certificate(BodyType.IR)
 
@@ -627,7 +630,7 @@ def test_a_library_context_is_kept_alive() -> None:
 
 
 def test_what_openssl_logs_goes_to_logging_and_errors_stay_in_the_exception(caplog: pytest.LogCaptureFixture) -> None:
-    client = peers.make_client(lambda _request: b"junk", peers.CA())
+    client = peers.make_client(lambda _request: b"junk", peers.CA(), guard=False)
     client.log_verbosity = 7
     with caplog.at_level(logging.DEBUG, "opensslcmp.openssl"), pytest.raises(OpenSSLError) as caught:
         client.request_certificate(BodyType.IR)
@@ -637,7 +640,7 @@ def test_what_openssl_logs_goes_to_logging_and_errors_stay_in_the_exception(capl
 
 
 def test_nothing_reaches_stderr_by_default(capfd: pytest.CaptureFixture[str]) -> None:
-    client = peers.make_client(lambda _request: b"junk", peers.CA())
+    client = peers.make_client(lambda _request: b"junk", peers.CA(), guard=False)
     with pytest.raises(OpenSSLError):
         client.request_certificate(BodyType.IR)
     assert capfd.readouterr() == ("", "")

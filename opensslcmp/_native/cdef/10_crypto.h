@@ -101,6 +101,7 @@ const ASN1_INTEGER *X509_get0_serialNumber(const X509 *);
 EVP_PKEY *X509_get_pubkey(X509 *);
 EVP_PKEY *X509_get0_pubkey(const X509 *);
 X509_NAME *X509_NAME_dup(const X509_NAME *);
+int X509_NAME_cmp(const X509_NAME *, const X509_NAME *);
 X509_REQ *X509_REQ_dup(const X509_REQ *);
 
 /* EVP_PKEY_new(3), d2i_PrivateKey(3), d2i_PUBKEY_ex(3), EVP_DigestInit(3) */

@@ -1,0 +1,227 @@
+"""What the linked OpenSSL can do, and which published holes it has.
+
+>>> features().level in {"3.0", "3.2", "3.3", "3.4", "3.5"}
+True
+"""
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version as version_of
+
+from opensslcmp._native import ffi, lib
+from opensslcmp._native.levels import LEVEL, has
+from opensslcmp._version import __version__
+
+__all__ = ["Features", "Vulnerability", "features", "vulnerabilities"]
+
+NOTE = "judged by the upstream version number: a distribution's own patches cannot be seen in it"
+
+SINCE = {
+    "ca_certificates": "3.2",
+    "root_ca_update": "3.2",
+    "revocation_by_serial_number": "3.2",
+    "pvno_3": "3.2",
+    "eddsa_and_pss_protection": "3.2",
+    "use_tls_option": "3.2",
+    "validated_server": "3.2",
+    "delayed_delivery": "3.3",
+    "certificate_profile": "3.3",
+    "general_info_getter": "3.3",
+    "no_cache_extra_certs": "3.3",
+    "crl_update": "3.4",
+    "certificate_request_template": "3.4",
+    "central_key_generation": "3.5",
+    "enveloped_data": "3.5",
+}
+"""What ``libcrypto``'s own CMP brought, and in which version. Our own layers offer most of it on every version."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vulnerability:
+    """A published hole in OpenSSL's CMP, CRMF or HTTP code.
+
+    Attributes:
+        id: the CVE number, or a name where none was given.
+        text: what goes wrong.
+        affected: whether the loaded version has it, by its upstream version number; None when that number is newer than
+            the table.
+        covered: whether this package keeps a peer from reaching it.
+        how: by what.
+    """
+
+    id: str
+    text: str
+    affected: bool | None
+    covered: bool
+    how: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Features:
+    """A report on the package and what it runs on, for people and for bug reports.
+
+    Attributes:
+        opensslcmp: version of the package.
+        compiled: OpenSSL version of the headers.
+        loaded: OpenSSL version that runs, in its own words.
+        level: feature level of the headers: ``"3.0"``, ``"3.2"``, ``"3.3"``, ``"3.4"`` or ``"3.5"``.
+        has: for each feature of libcrypto's own CMP whether it is there.
+        vulnerabilities: published holes and what we do about them.
+        note: how far ``vulnerabilities`` can be trusted.
+        python: version of the interpreter.
+        implementation: of the interpreter.
+        cffi: version.
+        cryptography: version.
+    """
+
+    opensslcmp: str
+    compiled: str
+    loaded: str
+    level: str
+    has: dict[str, bool]
+    vulnerabilities: tuple[Vulnerability, ...]
+    note: str
+    python: str
+    implementation: str
+    cffi: str
+    cryptography: str
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The report as JSON text."""
+        return json.dumps(asdict(self), indent=indent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    id: str
+    text: str
+    introduced: tuple[int, int, int]
+    fixed: dict[tuple[int, int], int]
+    covered: bool
+    how: str
+
+
+EXAMINED = {(3, 0): 20, (3, 5): 7, (3, 6): 3, (4, 0): 3}
+"""The newest release of each line that the table was made from."""
+
+KNOWN = (
+    _Known(
+        "CVE-2026-63076",
+        "password-based MAC parameters that are no SEQUENCE crash any receiver, unauthenticated",
+        (3, 0, 0),
+        {(4, 0): 2},
+        True,
+        "the gate refuses such parameters before libcrypto sees the message, in both roles",
+    ),
+    _Known(
+        "CVE-2026-63073",
+        "a sender name that differs from the expected one is used as a format string",
+        (3, 2, 0),
+        {(4, 0): 2},
+        True,
+        "the sender is compared before libcrypto sees the answer",
+    ),
+    _Known(
+        "CVE-2026-63074",
+        "extraCerts of unauthenticated messages pile up in the context",
+        (3, 0, 0),
+        {(4, 0): 2},
+        True,
+        "the gate bounds extraCerts; each transaction has a context of its own; the server does without",
+    ),
+    _Known(
+        "CVE-2026-42767",
+        "an incomplete EncryptedValue in an answer makes the client follow a NULL pointer",
+        (3, 0, 0),
+        {(3, 5): 7, (3, 6): 3, (4, 0): 1},
+        True,
+        "libcrypto is asked for no encrypted certificate: an answer that has one is refused before it",
+    ),
+    _Known(
+        "CVE-2026-42769",
+        "a root CA key update is accepted from anybody",
+        (3, 2, 0),
+        {(3, 5): 7, (3, 6): 3, (4, 0): 1},
+        True,
+        "OSSL_CMP_get1_rootCaKeyUpdate is not called on these versions",
+    ),
+    _Known(
+        "CVE-2026-75805",
+        "revCerts in the answer to a revocation by CSR make the client follow a NULL pointer",
+        (3, 0, 0),
+        {(4, 0): 3},
+        True,
+        "libcrypto is asked for no revocation by CSR",
+    ),
+    _Known(
+        "CVE-2026-84783",
+        "first use of one certificate by two threads at once uses freed memory",
+        (3, 0, 0),
+        {(4, 0): 3},
+        True,
+        "certificates are used once before they are shared",
+    ),
+    _Known(
+        "CVE-2025-9232",
+        "the HTTP client reads out of bounds in the no_proxy environment variable",
+        (3, 0, 16),
+        {(3, 0): 18, (3, 2): 6, (3, 3): 5, (3, 4): 3, (3, 5): 4, (3, 6): 0, (4, 0): 0},
+        False,
+        "use an OpenSSL that has the fix, or set no no_proxy for IPv6 servers",
+    ),
+    _Known(
+        "caPubs poisoning",
+        "a client that shares a secret with a server plants a CA into the server's trust store",
+        (3, 0, 0),
+        {},
+        True,
+        "no trust store is shared: each context has its own; the gate admits requests only to a server",
+    ),
+)
+
+
+def vulnerabilities(loaded: tuple[int, int, int]) -> tuple[Vulnerability, ...]:
+    """Published holes, judged for the OpenSSL version ``loaded``."""
+    line, patch = loaded[:2], loaded[2]
+    found = []
+    for known in KNOWN:
+        affected: bool | None = loaded >= known.introduced
+        if affected and line in known.fixed:
+            affected = patch < known.fixed[line]
+        elif affected and ((line not in EXAMINED and line > max(EXAMINED)) or patch > EXAMINED.get(line, patch)):
+            affected = None
+        found.append(
+            Vulnerability(id=known.id, text=known.text, affected=affected, covered=known.covered, how=known.how)
+        )
+    return tuple(found)
+
+
+@cache
+def features() -> Features:
+    """What there is. The same object each time.
+
+    Source: OpenSSL_version(3), OPENSSL_VERSION_NUMBER(3).
+    """
+    return Features(
+        opensslcmp=__version__,
+        compiled=_text(_numbers(lib.OPENSSL_VERSION_NUMBER)),
+        loaded=ffi.string(lib.OpenSSL_version(0)).decode(),
+        level=LEVEL,
+        has={name: has(since) for name, since in SINCE.items()},
+        vulnerabilities=vulnerabilities(_numbers(lib.OpenSSL_version_num())),
+        note=NOTE,
+        python=platform.python_version(),
+        implementation=platform.python_implementation(),
+        cffi=version_of("cffi"),
+        cryptography=version_of("cryptography"),
+    )
+
+
+def _numbers(version: int) -> tuple[int, int, int]:
+    return version >> 28, version >> 20 & 0xFF, version >> 4 & 0xFFFF
+
+
+def _text(numbers: tuple[int, int, int]) -> str:
+    return ".".join(map(str, numbers))
