@@ -1,0 +1,113 @@
+"""A secret that is given to us is never shown: not in a log at DEBUG, an exception, a repr, or on a stream."""
+
+import base64
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from opensslcmp.asn1 import admit
+from opensslcmp.context.certificates import Trust
+from opensslcmp.context.client import ClientContext
+from opensslcmp.context.keys import PrivateKey
+from opensslcmp.context.protection import protect_message, protector_for, verify
+from opensslcmp.credentials import SharedSecret, Signer
+from opensslcmp.enums import BodyType
+from opensslcmp.errors import CMPError
+from tests import native_peers as peers
+
+MARKER = b"Tr0ub4dor-and-3"
+SHAPES = [
+    MARKER,
+    MARKER.hex().encode(),
+    MARKER.hex(":").encode(),
+    base64.b64encode(MARKER).rstrip(b"="),
+    b", ".join(b"%d" % octet for octet in MARKER),
+]
+
+
+class Watch:
+    """Collects everything a person could read."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+        self._caplog = caplog
+        self._capfd = capfd
+        self._seen: list[str] = []
+
+    def see(self, *things: object) -> None:
+        """What these look like."""
+        for thing in things:
+            self._seen += [repr(thing), str(thing), f"{thing}"]
+
+    def fails(self, operation: Callable[..., Any], *args: Any, **more: Any) -> None:
+        """The operation must fail, with an exception that tells nothing."""
+        with pytest.raises((CMPError, ValueError)) as caught:
+            operation(*args, **more)
+        error: BaseException | None = caught.value
+        while error is not None:
+            self.see(error, error.args, vars(error))
+            error = error.__cause__ or error.__context__
+        self._seen += traceback.format_exception(caught.value)
+
+    def check(self) -> None:
+        """Nothing of what was seen, logged or printed has the secret in it, in any common spelling."""
+        out, err = self._capfd.readouterr()
+        logged = [record.getMessage() + str(record.__dict__) for record in self._caplog.records]
+        text = "\n".join([*self._seen, *logged, out, err]).encode("utf-8", "backslashreplace").lower()
+        assert [shape for shape in SHAPES if shape.lower() in text] == []
+
+
+@pytest.fixture
+def watch(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[Watch]:
+    caplog.set_level(logging.DEBUG)
+    watching = Watch(caplog, capfd)
+    yield watching
+    watching.check()
+
+
+def test_the_watch_notices(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    watching = Watch(caplog, capfd)
+    watching.see({"secret": MARKER})
+    with pytest.raises(AssertionError):
+        watching.check()
+
+
+def test_credentials_do_not_show_it(watch: Watch) -> None:
+    secret = SharedSecret("device", MARKER)
+    encrypted = peers.new_key().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(MARKER)
+    )
+    signer = Signer(peers.device_party().certificate, encrypted, password=MARKER)
+    watch.see(secret, signer, protector_for(secret), [secret], {"credential": signer})
+    watch.see(PrivateKey.load(encrypted, MARKER))
+    watch.fails(PrivateKey.load, encrypted, MARKER + b"?")
+    watch.fails(PrivateKey.load, MARKER)
+
+
+def test_a_wrong_mac_does_not_show_it(watch: Watch) -> None:
+    secret = SharedSecret("device", MARKER)
+    captured: list[bytes] = []
+    client = peers.make_client(lambda der: captured.append(der) or b"", peers.CA())  # type: ignore[func-returns-value]
+    watch.fails(client.request_certificate, BodyType.IR)
+    message = admit(protect_message(captured[0], SharedSecret("device", b"another")))
+    watch.fails(verify, message, secrets=lambda _reference: secret, trust=Trust([peers.root().der]))
+    watch.see(message, verify(admit(protect_message(captured[0], secret)), secrets=lambda _reference: secret))
+
+
+@pytest.mark.parametrize("secret_of_server", [MARKER, b"another"])
+def test_openssl_s_client_and_server_do_not_show_it(watch: Watch, secret_of_server: bytes) -> None:
+    ca = peers.CA()
+    server = peers.make_server(ca)
+    server.context.secret = secret_of_server
+    server.context.log_verbosity = 8
+    client: ClientContext = peers.make_client(server.process, ca)
+    client.secret = MARKER
+    client.log_verbosity = 8
+    if secret_of_server == MARKER:
+        client.request_certificate(BodyType.IR)
+    else:
+        watch.fails(client.request_certificate, BodyType.IR)
+    watch.see(client, server, vars(client), vars(server), client.status_text)
