@@ -104,6 +104,10 @@ from opensslcmp.asn1.info import (
     encode_info,
     key_spec,
 )
+from opensslcmp.asn1.inspect import (
+    describe,
+    render,
+)
 from opensslcmp.asn1.message import (
     InfoTypeAndValue,
     KemBMParameter,
@@ -194,6 +198,7 @@ __all__ = [
     "decode_info",
     "decode_list",
     "der",
+    "describe",
     "directory_name",
     "elements",
     "encode",
@@ -214,6 +219,7 @@ __all__ = [
     "protected_part",
     "raw_cert_requests",
     "read_header",
+    "render",
     "structure",
     "time",
     "tlv",

@@ -52,6 +52,7 @@ class Limits:
     max_message_bytes: int = 1 << 20
     max_header_bytes: int = 64 << 10
     versions: frozenset[int] = frozenset((2, 3))
+    require_transaction_id: bool = True
     min_id_bytes: int = 8
     max_id_bytes: int = 64
     max_kid_bytes: int = 512
@@ -384,7 +385,7 @@ def _check_header_counts(header_der: bytes, limits: Limits) -> None:
 def _check_header(header: PKIHeader, size: int, body_type: BodyType, limits: Limits) -> None:
     transaction_id = header.transaction_id
     if transaction_id is None:
-        if body_type not in _WITHOUT_TRANSACTION:
+        if limits.require_transaction_id and body_type not in _WITHOUT_TRANSACTION:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "no transactionID")
     elif not limits.min_id_bytes <= len(transaction_id) <= limits.max_id_bytes:
         raise BadMessage(FailureInfo.BAD_REQUEST, f"a transactionID of {len(transaction_id)} bytes")
