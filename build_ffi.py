@@ -12,10 +12,11 @@ import os
 import subprocess
 import sys
 import sysconfig
+import warnings
 from pathlib import Path
 
 from cffi import FFI
-from setuptools import Distribution
+from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext as _build_ext
 from setuptools.errors import BaseError
 
@@ -27,8 +28,9 @@ opensslcmp needs a C compiler, Python's headers and OpenSSL's (3.0.9 or newer):
     Debian, Ubuntu:  apt install gcc python3-dev libssl-dev
     Fedora, RHEL:    dnf install gcc python3-devel openssl-devel
     macOS:           xcode-select --install; brew install openssl@3
-                     export OPENSSLCMP_INCLUDE=$(brew --prefix openssl@3)/include OPENSSLCMP_LIB=$(brew --prefix
-openssl@3)/lib What failed: """
+                     export OPENSSLCMP_INCLUDE=$(brew --prefix openssl@3)/include
+                     export OPENSSLCMP_LIB=$(brew --prefix openssl@3)/lib
+What failed: """
 
 PROBE = """
 #include <openssl/opensslv.h>
@@ -48,8 +50,7 @@ def emit(target: Path) -> None:
     ffi = FFI()
     for part in sorted((NATIVE / "cdef").glob("*.h")):
         ffi.cdef(part.read_text())
-    source = f'#include "{(NATIVE / "shim.h").as_posix()}"\n#include "{(NATIVE / "crossings.h").as_posix()}"\n'
-    ffi.set_source(MODULE, source, py_limited_api=True)
+    ffi.set_source(MODULE, '#include "shim.h"\n#include "crossings.h"\n', py_limited_api=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     ffi.emit_c_code(str(target))
 
@@ -57,27 +58,33 @@ def emit(target: Path) -> None:
 class build_ext(_build_ext):  # noqa: N801 -- the name that setuptools looks up
     """Emit the C source, look for what compiling it needs, compile it."""
 
-    def build_extension(self, ext):
-        if ext.name == MODULE:
-            target = Path(self.build_temp).resolve() / "_openssl.c"
-            emit(target)
-            ext.sources = [str(target)]
-            ext.define_macros.append(("Py_LIMITED_API", "0x030b0000"))
-            ext.include_dirs += [path for path in [os.environ.get("OPENSSLCMP_INCLUDE")] if path]
-            if directory := os.environ.get("OPENSSLCMP_LIB"):
-                ext.library_dirs.append(directory)
-                ext.runtime_library_dirs.append(directory)
-            self._probe(ext, target.with_name("probe.c"))
+    def get_source_files(self) -> list[str]:
+        """What a source distribution takes along: not the C file, which is made from these."""
+        return [path.relative_to(HERE).as_posix() for path in [Path(__file__).resolve(), *NATIVE.rglob("*.h")]]
+
+    def build_extension(self, ext: Extension) -> None:
+        """Build one extension; there is one."""
+        target = Path(self.build_temp) / "_openssl.c"
+        emit(target)
+        ext.sources, ext.depends = [str(target)], self.get_source_files()
+        ext.define_macros.append(("Py_LIMITED_API", "0x030b0000"))
+        ext.include_dirs.append(os.path.relpath(NATIVE))
+        if directory := os.environ.get("OPENSSLCMP_INCLUDE"):
+            ext.include_dirs.append(directory)
+        if directory := os.environ.get("OPENSSLCMP_LIB"):
+            ext.library_dirs.append(directory)
+            ext.runtime_library_dirs.append(directory)
+        self._probe(ext, target.with_name("probe.c"))
         super().build_extension(ext)
 
-    def _probe(self, ext, source: Path) -> None:
+    def _probe(self, ext: Extension, source: Path) -> None:
         source.write_text(PROBE)
-        compiler = [*self.compiler.compiler[:1], "-fsyntax-only", f"-I{sysconfig.get_path('include')}"]
-        compiler += [f"-I{directory}" for directory in ext.include_dirs]
+        command = [*self.compiler.compiler, "-fsyntax-only", f"-I{sysconfig.get_path('include')}"]
+        command += [f"-I{directory}" for directory in ext.include_dirs]
         try:
-            subprocess.run([*compiler, str(source)], check=True, capture_output=True, text=True)
-        except FileNotFoundError as error:
-            raise BaseError(f"{MISSING}{error.filename} was not found") from None
+            subprocess.run([*command, str(source)], check=True, capture_output=True, text=True)
+        except OSError as error:
+            raise BaseError(f"{MISSING}{error.filename}: {error.strerror}") from None
         except subprocess.CalledProcessError as error:
             raise BaseError(f"{MISSING}{error.stderr.strip()}") from None
 
@@ -85,10 +92,12 @@ class build_ext(_build_ext):  # noqa: N801 -- the name that setuptools looks up
 def main() -> None:
     """Build in place."""
     os.chdir(HERE)
+    # Setuptools calls two tables of our pyproject.toml experimental, each time.
+    warnings.filterwarnings("ignore", message=".*experimental")
     sys.argv[1:] = ["build_ext", "--inplace"]
     distribution = Distribution()
     distribution.parse_config_files()
-    distribution.parse_command_line()
+    distribution.parse_command_line()  # type: ignore[no-untyped-call]
     distribution.run_commands()
 
 
