@@ -24,8 +24,8 @@ Source: RFC 5280, 4.1 and 4.2.1.6; X.690, 8.1 and 10.1.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Annotated, Any, TypeAlias, TypeVar, dataclass_transform
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TypeAlias, TypeVar, cast, dataclass_transform
 
 from cryptography import x509
 from cryptography.hazmat.asn1 import TLV, BitString, Default, GeneralizedTime, Null, UTCTime, decode_der, encode_der
@@ -56,6 +56,7 @@ __all__ = [
     "encode",
     "encode_list",
     "holds_at_most",
+    "initializer",
     "name_der",
     "name_of_general",
     "read_header",
@@ -77,7 +78,32 @@ Time: TypeAlias = UTCTime | GeneralizedTime
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def structure(cls: type[T]) -> type[T]:
     """An ASN.1 SEQUENCE as a frozen dataclass with keyword-only fields, repr and equality."""
-    return _sequence(dataclasses.dataclass(frozen=True, kw_only=True, slots=True)(cls))
+    made: Any = dataclasses.dataclass(frozen=True, kw_only=True, slots=True)(cls)
+    made.__init__ = initializer(made)
+    return cast("type[T]", _sequence(made))
+
+
+def initializer(cls: type[Any], *, keyword_only: bool = True) -> Callable[..., None]:
+    """``__init__`` for a frozen dataclass with slots, that writes each slot through its descriptor.
+
+    A frozen dataclass's own looks up ``object.__setattr__`` and the name for every field: twice the time, which every
+    decoded structure would pay (1.7 against 0.9 us for the 12 fields of a header).
+    """
+    fields = dataclasses.fields(cls)
+    space: dict[str, Any] = {}
+    arguments = ["*"] if keyword_only else []
+    for field in fields:
+        space[f"set_{field.name}"] = getattr(cls, field.name).__set__
+        if field.default is dataclasses.MISSING:
+            arguments.append(field.name)
+        else:
+            space[f"default_{field.name}"] = field.default
+            arguments.append(f"{field.name}=default_{field.name}")
+    lines = [f"    set_{field.name}(self, {field.name})" for field in fields]
+    exec(f"def __init__(self, {', '.join(arguments)}):\n" + "\n".join(lines), space)
+    made: Callable[..., None] = space["__init__"]
+    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    return made
 
 
 # -- bytes ---------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from opensslcmp.asn1.common import (
     der,
     elements,
     holds_at_most,
+    initializer,
     read_header,
     structure,
     wrap,
@@ -102,7 +103,7 @@ _LISTS = {
     BodyType.GENP: "max_infos",
     BodyType.NESTED: "max_nested_messages",
 }
-_SMALL_HEADER = 256
+_SMALL_HEADER = 1024
 _WITHOUT_TRANSACTION = frozenset((BodyType.ERROR, BodyType.CKUANN, BodyType.CANN, BodyType.RANN, BodyType.CRLANN))
 _BODY_TYPES = tuple(BodyType(number) for number in range(27))
 
@@ -272,6 +273,10 @@ class Message:
             ) from error
 
 
+# Made for every message, so it is worth the half microsecond (common.initializer).
+Message.__init__ = initializer(Message, keyword_only=False)  # type: ignore[method-assign]
+
+
 def admit(der: bytes, *, limits: Limits = _DEFAULTS, accept: frozenset[BodyType] | None = None) -> Message:
     """The message in ``der``, once its form is right and its sizes are bounded.
 
@@ -302,7 +307,13 @@ def _admit(data: bytes, limits: Limits, accept: frozenset[BodyType] | None, dept
         if length >= 0x80:
             octets = length & 0x7F
             header_end = start + 2 + octets + int.from_bytes(data[start + 2 : start + 2 + octets], "big")
-        body_tag, body_start, body_end = read_header(data, header_end, size)
+        length = data[header_end + 1]
+        body_start = header_end + 2
+        if length >= 0x80:
+            octets = length & 0x7F
+            body_start += octets
+            length = int.from_bytes(data[header_end + 2 : body_start], "big")
+        body_end = body_start + length
         if header_end - start > limits.max_header_bytes:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a header of {header_end - start} bytes")
         header_der = data[start:header_end]
@@ -312,7 +323,7 @@ def _admit(data: bytes, limits: Limits, accept: frozenset[BodyType] | None, dept
 
         if header.pvno not in limits.versions:
             raise BadMessage(FailureInfo.UNSUPPORTED_VERSION, "a pvno that is not supported")
-        number = body_tag - 0xA0
+        number = data[header_end] - 0xA0
         if not 0 <= number <= 26:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "a body that is none of PKIBody")
         body_type = _BODY_TYPES[number]
