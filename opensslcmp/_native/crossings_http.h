@@ -163,6 +163,8 @@ static int opensslcmp_http_step(BIO *bio, int fd, const char *out, size_t out_le
             if (!BIO_should_retry(bio)) { /* the server may have answered before it closed */
                 unsendable = 1;
                 *error = socket->error;
+                socket->error = 0;
+                ERR_clear_error();
                 continue;
             }
         } else {
@@ -177,8 +179,11 @@ static int opensslcmp_http_step(BIO *bio, int fd, const char *out, size_t out_le
                 ERR_clear_error();
                 return OPENSSLCMP_HTTP_DATA;
             }
-            if (unsendable)
+            if (unsendable) {
+                if (socket->error == 0 && ERR_peek_error() != 0)
+                    *error = 0; /* an alert that says why */
                 return OPENSSLCMP_HTTP_FAILED;
+            }
             if (!BIO_should_retry(bio)) {
                 *error = socket->error;
                 /* BIO_f_ssl(3) says 0 for close_notify; an end without one is an error in the queue. */

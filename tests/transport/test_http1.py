@@ -1,5 +1,7 @@
 """HTTP as bytes: no sockets here."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +21,8 @@ def read(wire: bytes, *, limit: int = 1000, end: bool = False, step: int | None 
     return reader.end() if end else None
 
 
-def body(wire: bytes, **options: int) -> bytes:
-    answer = read(wire, **options)
+def body(wire: bytes, *, step: int | None = None) -> bytes:
+    answer = read(wire, step=step)
     assert answer is not None
     return answer.body
 
@@ -150,12 +152,10 @@ def test_a_tunnel_has_no_content_and_nothing_before_tls() -> None:
 @given(st.binary(max_size=300), st.integers(1, 40))
 def test_no_answer_raises_anything_but_transport_error(noise: bytes, step: int) -> None:
     for head in (b"", b"HTTP/1.1 200 ", OK, OK + b"Transfer-Encoding: chunked\r\n\r\n"):
-        try:
+        with contextlib.suppress(TransportError):
             answer = read(head + noise, end=True, step=step)
             assert answer is not None
             message_of(answer)
-        except TransportError as error:
-            assert str(error).isprintable()
 
 
 def answer(status: int, content: bytes = b"", **headers: str) -> Answer:

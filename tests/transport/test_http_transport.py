@@ -15,10 +15,10 @@ from typing import Any
 
 import anyio
 import pytest
-from http_peers import ANSWER, MESSAGE, Peer, Server, answering, reply
 
 from opensslcmp.errors import TimedOut, TransportError
 from opensslcmp.transport import AsyncHTTPTransport, HTTPTransport
+from tests.transport.http_peers import ANSWER, MESSAGE, Peer, Server, answering, reply
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,12 +28,17 @@ class Client:
 
     def __init__(self, kind: str, url: str, **options: Any) -> None:
         self.kind = kind
-        self.transport = (HTTPTransport if kind == "threads" else AsyncHTTPTransport)(url, **options)
+        self.transport: HTTPTransport | AsyncHTTPTransport
+        if kind == "threads":
+            self.transport = HTTPTransport(url, **options)
+        else:
+            self.transport = AsyncHTTPTransport(url, **options)
 
     def send(self, request: bytes = MESSAGE, timeout_seconds: float | None = None, **options: Any) -> bytes:
+        if isinstance(self.transport, HTTPTransport):
+            return self.transport.send(request, timeout_seconds, **options)
         call = partial(self.transport.send, request, timeout_seconds, **options)
-        answer: bytes = call() if self.kind == "threads" else anyio.run(call, backend=self.kind)
-        return answer
+        return anyio.run(call, backend=self.kind)
 
 
 @pytest.fixture(params=["threads", "asyncio", "trio"])
@@ -78,8 +83,7 @@ def test_messages_share_one_connection(connect: Connect) -> None:
 def test_http_1_0_with_keep_alive_is_kept_and_without_is_not(connect: Connect) -> None:
     def script(peer: Peer) -> None:
         while peer.request() is not None:
-            fields = {"Connection": "keep-alive"} if len(server.requests) < 3 else {}
-            peer.send(reply(version="1.0", **fields))
+            peer.send(reply(version="1.0", Connection="keep-alive" if len(server.requests) < 3 else "x"))
 
     with Server(script) as server:
         client = connect(server.url)
@@ -230,21 +234,35 @@ def test_an_answer_that_comes_before_the_request_is_read_is_taken(connect: Conne
         assert not client.transport._idle
 
 
-@pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(lambda peer: peer.server.gone.wait(5), id="reads nothing"),
-        pytest.param(lambda peer: (peer.request(), peer.request()), id="says nothing"),
-        pytest.param(lambda peer: (peer.request(), peer.send(reply()[:-1]), peer.request()), id="stops"),
-        pytest.param(
-            lambda peer: (peer.request(), [(peer.send(b"%c" % b), time.sleep(0.03)) for b in reply()]), id="drips"
-        ),
-        pytest.param(
-            lambda peer: (peer.request(), [peer.send(b"HTTP/1.1 100 C\r\n\r\n") for _ in range(9)], peer.request()),
-            id="100",
-        ),
-    ],
-)
+def unread(peer: Peer) -> None:
+    peer.server.gone.wait(5)
+
+
+def silent(peer: Peer) -> None:
+    peer.request()
+    peer.request()
+
+
+def stopping(peer: Peer) -> None:
+    peer.request()
+    peer.send(reply()[:-1])
+    peer.request()
+
+
+def dripping(peer: Peer) -> None:
+    peer.request()
+    for byte in reply():
+        peer.send(bytes([byte]))
+        time.sleep(0.03)
+
+
+def interim(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 9)
+    peer.request()
+
+
+@pytest.mark.parametrize("script", [unread, silent, stopping, dripping, interim])
 def test_a_timeout_below_a_second_holds(connect: Connect, script: Callable[[Peer], None]) -> None:
     with Server(script) as server:
         client = connect(server.url)
@@ -256,7 +274,7 @@ def test_a_timeout_below_a_second_holds(connect: Connect, script: Callable[[Peer
 
 
 def test_the_transports_own_timeout_holds(connect: Connect) -> None:
-    with Server(lambda peer: [peer.request(), peer.request()]) as server, pytest.raises(TimedOut):
+    with Server(silent) as server, pytest.raises(TimedOut):
         connect(server.url, message_timeout_seconds=0.05).send()
 
 
@@ -453,14 +471,13 @@ def test_a_signal_ends_the_wait(after: float) -> None:
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        with Server(lambda peer: [peer.request(), peer.request()]) as server:
-            with HTTPTransport(server.url, proxy="") as transport:
-                start = time.monotonic()
-                signal.setitimer(signal.ITIMER_REAL, after)
-                with pytest.raises(Interrupted):
-                    transport.send(MESSAGE, 10)
-                assert time.monotonic() - start < after + 0.5
-                assert server.gone.wait(5)  # its connection is closed
+        with Server(silent) as server, HTTPTransport(server.url, proxy="") as transport:
+            start = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, after)
+            with pytest.raises(Interrupted):
+                transport.send(MESSAGE, 10)
+            assert time.monotonic() - start < after + 0.5
+            assert server.gone.wait(5)  # its connection is closed
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -521,10 +538,10 @@ def test_a_forked_child_uses_connections_of_its_own() -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_many_messages_at_once_share_a_bounded_number_of_connections(backend: str) -> None:
     async def main(url: str) -> None:
-        async with AsyncHTTPTransport(url, proxy="", max_connections=4) as transport:
-            async with anyio.create_task_group() as group:
-                for _ in range(60):
-                    group.start_soon(transport.send, MESSAGE)
+        transport = AsyncHTTPTransport(url, proxy="", max_connections=4)
+        async with transport, anyio.create_task_group() as group:
+            for _ in range(60):
+                group.start_soon(transport.send, MESSAGE)
 
     with Server() as server:
         anyio.run(main, server.url, backend=backend)
@@ -556,13 +573,13 @@ def test_a_cancelled_message_closes_its_connection_and_frees_its_place(backend: 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_waiting_for_a_free_connection_times_out_in_a_loop_too(backend: str) -> None:
     async def main(url: str) -> None:
-        async with AsyncHTTPTransport(url, proxy="", max_connections=1) as transport:
-            async with anyio.create_task_group() as group:
-                group.start_soon(transport.send, MESSAGE)
-                await anyio.lowlevel.checkpoint()
-                with pytest.raises(TimedOut, match="none of 1 connections became free"):
-                    await transport.send(MESSAGE, 0.05)
-                server.gone.set()
+        transport = AsyncHTTPTransport(url, proxy="", max_connections=1)
+        async with transport, anyio.create_task_group() as group:
+            group.start_soon(transport.send, MESSAGE)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(TimedOut, match="none of 1 connections became free"):
+                await transport.send(MESSAGE, 0.05)
+            server.gone.set()
 
     def script(peer: Peer) -> None:
         peer.request()
