@@ -291,14 +291,22 @@ class PrivateKey:
     <PrivateKey EC 256 bits>
     """
 
-    __slots__ = ("_kind", "_ptr", "_size", "_spki")
+    __slots__ = ("_kind", "_ptr", "_size", "_spki", "bits", "key_type")
+
+    key_type: str
+    """``EC``, ``RSA``, ``ED25519``..., as OpenSSL names it."""
+    bits: int
+    """The size as the algorithm counts it."""
 
     def __init__(self, pointer: Any) -> None:
+        # Asked once: later each question would be a crossing.
         self._ptr = pointer
         self._size: int = lib.EVP_PKEY_get_size(pointer)
-        name = lib.EVP_PKEY_get0_type_name(pointer)
-        self._kind = _KINDS.get(ffi.string(name).decode().upper() if name else "", 0)
         self._spki: bytes | None = None
+        name = lib.EVP_PKEY_get0_type_name(pointer)
+        self.key_type = ffi.string(name).decode() if name else "unknown"
+        self.bits = lib.EVP_PKEY_get_bits(pointer)
+        self._kind = _KINDS.get(self.key_type.upper(), 0)
 
     @classmethod
     def load(cls, source: KeySource, password: bytes | str | None = None) -> PrivateKey:
@@ -356,17 +364,6 @@ class PrivateKey:
             drain()
             raise Unsupported(type_, "3.5")
         return cls(own(pointer, lib.EVP_PKEY_free))
-
-    @property
-    def key_type(self) -> str:
-        """``EC``, ``RSA``, ``ED25519``..., as OpenSSL names it."""
-        name = lib.EVP_PKEY_get0_type_name(self._ptr)
-        return ffi.string(name).decode() if name else "unknown"
-
-    @property
-    def bits(self) -> int:
-        """The size as the algorithm counts it."""
-        return int(lib.EVP_PKEY_get_bits(self._ptr))
 
     @property
     def public_key_der(self) -> bytes:
