@@ -432,7 +432,7 @@ def test_we_verify_what_openssl_protects_with_a_secret(
     if command == "ir":
         arguments += ["-newkey", str(files / "ec.key"), "-subject", "/CN=device", "-certout", str(tmp_path / "out")]
     else:
-        arguments += ["-infotype", "caCerts"]
+        arguments += ["-infotype", "signKeyPairTypes"]
     done = _openssl(*arguments)
     assert request.exists(), done.stderr
     found = verify(admit(request.read_bytes()), secrets=secrets)
