@@ -658,6 +658,9 @@ static int opensslcmp_path(const unsigned char *ders, const size_t *lengths, int
     *path_length = 0;
     *error = X509_V_ERR_UNSPECIFIED;
     *error_depth = 0;
+    /* Ours first: a damaged copy among a peer's hides nothing. */
+    for (i = 0; ok && i < untrusted_count; i++)
+        ok = X509_up_ref(untrusted[i]) && (sk_X509_push(between, untrusted[i]) > 0 || (X509_free(untrusted[i]), 0));
     for (i = 0; ok && i < count; ders += lengths[i], i++) {
         if ((certificate = opensslcmp_certificate(ders, lengths[i])) == NULL) {
             /* Nobody vouches for extraCerts: one that does not decode is as good as absent. */
@@ -669,8 +672,6 @@ static int opensslcmp_path(const unsigned char *ders, const size_t *lengths, int
             ok = 0;
         }
     }
-    for (i = 0; ok && i < untrusted_count; i++)
-        ok = X509_up_ref(untrusted[i]) && (sk_X509_push(between, untrusted[i]) > 0 || (X509_free(untrusted[i]), 0));
     for (i = 0; ok && i < anchor_count; i++)
         ok = X509_STORE_add_cert(store, anchors[i]);
     for (i = 0; ok && i < crl_count; i++)

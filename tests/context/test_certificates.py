@@ -232,6 +232,12 @@ def test_nonsense_among_extra_certs_changes_nothing() -> None:
     assert Trust(ROOT).path(der(LEAF), [*junk, *noise, der(INTER), der(LEAF)]) == (der(LEAF), der(INTER), der(ROOT))
 
 
+def test_a_damaged_copy_of_a_known_intermediate_hides_nothing() -> None:
+    damaged = der(INTER)[:-1] + bytes((der(INTER)[-1] ^ 1,))
+    assert _failure(Trust(ROOT), LEAF, x509.load_der_x509_certificate(damaged)) is FailureInfo.SIGNER_NOT_TRUSTED
+    assert Trust(ROOT, untrusted=[INTER]).path(der(LEAF), [damaged])[1] == der(INTER)
+
+
 def test_two_cas_of_one_name_are_told_apart() -> None:
     other = certificate("intermediate", key("ec384"), "root", ROOT_KEY, ca=True)
     assert Trust(ROOT).path(der(LEAF), [der(other), der(INTER)])[1] == der(INTER)

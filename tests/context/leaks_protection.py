@@ -1,0 +1,152 @@
+"""A child process for ``test_protection.py``: does every crossing give back the memory that it took?
+
+Each operation runs until the caches are full, then some more: malloc's count of bytes in use must stand still. Python's
+own small objects live elsewhere (pymalloc), so what grows here is libcrypto's.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
+
+from opensslcmp.asn1 import admit
+from opensslcmp.context.certificates import Trust, load_certificates
+from opensslcmp.context.cipher import seal, unseal
+from opensslcmp.context.keys import PrivateKey, verify_signature
+from opensslcmp.context.protection import MacProtector, SignatureProtector, verify
+from opensslcmp.credentials import MacParameters, SharedSecret, Signer
+from opensslcmp.errors import CMPError
+from tests.context.issuing import INTER, INTER_KEY, NOW, ROOT, crl, der, device, key, message
+
+
+class _Usage(ctypes.Structure):
+    _fields_ = tuple(
+        (field, ctypes.c_size_t)
+        for field in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    )
+
+
+_mallinfo2 = ctypes.CDLL(None).mallinfo2
+_mallinfo2.restype = _Usage
+
+SECRET = SharedSecret("reference", "correct horse", parameters=MacParameters(iterations=2))
+PBMAC1 = MacProtector(SECRET, MacParameters(scheme="pbmac1", iterations=2))
+SIGNERS = [SignatureProtector(Signer(device(kind), key(kind), [INTER])) for kind in ("ec", "rsa", "ed25519")]
+SHAKE = SignatureProtector(Signer(device(), key(), digest="SHAKE128"))
+PEM = PrivateKey.load(key()).to_pem("pass")
+P12 = pkcs12.serialize_key_and_certificates(None, key(), device(), [INTER], BestAvailableEncryption(b"pass"))
+TRUST = Trust(ROOT, untrusted=[INTER], crls=[crl("intermediate", INTER_KEY)])
+LEAF = der(device())
+SEALED = seal(bytes(32), b"secret")
+
+
+def _signed(protector: SignatureProtector) -> None:
+    protected = message(protector)
+    verify(admit(protected), trust=TRUST)
+    whole = admit(protected)
+    broken = dataclasses.replace(whole, protected_part=whole.protected_part + b"\0")
+    with contextlib.suppress(CMPError):
+        verify(broken, trust=TRUST)
+
+
+def _mac(protector: MacProtector) -> None:
+    protected = admit(message(protector))
+    verify(protected, secrets=lambda reference: b"correct horse")
+    for wrong in b"wrong", None:
+        with contextlib.suppress(CMPError):
+            verify(protected, secrets=lambda reference, wrong=wrong: wrong)
+
+
+def _paths() -> None:
+    TRUST.forget()
+    TRUST.path(LEAF, [der(INTER), b"junk"])
+    for at in NOW + timedelta(days=40), NOW - timedelta(days=40):
+        with contextlib.suppress(CMPError):
+            TRUST.path(LEAF, [der(INTER)], at)
+    with contextlib.suppress(CMPError):
+        Trust(device("ec384"), crls=[crl("root", INTER_KEY)]).path(LEAF)
+
+
+def _loading() -> None:
+    PrivateKey.load(PEM, "pass").public_key_der  # noqa: B018
+    for data, password in ((PEM, "wrong"), (PEM, None), (b"junk", None), (P12, "wrong")):
+        with contextlib.suppress(CMPError):
+            PrivateKey.load(data, password)
+    PrivateKey.load(P12, "pass").to_pem("other")
+    load_certificates(P12, "pass")
+
+
+def _verification() -> None:
+    fresh = PrivateKey.generate("ed25519")
+    identifier = fresh.signature_algorithm()
+    for spki in fresh.public_key_der, fresh.public_key_der[:-1], SIGNERS[0].key.public_key_der:
+        with contextlib.suppress(CMPError):
+            verify_signature(spki, identifier, b"data", fresh.sign(b"data"), keep=False)
+    rsa = SIGNERS[1].key
+    for pss in False, True:
+        method = rsa.signature_algorithm("SHA256", pss=pss)
+        verify_signature(rsa.public_key_der, method, b"data", rsa.sign(b"data", method), keep=False)
+
+
+def _sealing() -> None:
+    unseal(bytes(32), seal(bytes(32), b"secret"))
+    with contextlib.suppress(CMPError):
+        unseal(bytes(32), SEALED[:-1])
+
+
+OPERATIONS: dict[str, Callable[[], Any]] = {
+    "pbm": lambda: _mac(MacProtector(SECRET)),
+    "pbmac1": lambda: _mac(PBMAC1),
+    "ec": lambda: _signed(SIGNERS[0]),
+    "rsa": lambda: _signed(SIGNERS[1]),
+    "ed25519": lambda: _signed(SIGNERS[2]),
+    "shake": lambda: _signed(SHAKE),
+    "paths": _paths,
+    "loading": _loading,
+    "verification": _verification,
+    "sealing": _sealing,
+}
+
+
+def _grown(operation: Callable[[], Any], turns: int) -> int:
+    gc.collect()
+    before = _mallinfo2().uordblks
+    for _ in range(turns):
+        operation()
+    gc.collect()
+    return int(_mallinfo2().uordblks) - int(before)
+
+
+def main() -> int:
+    failed = 0
+    for name, operation in OPERATIONS.items():
+        # The slots of the error queue keep their texts, so failures take a while to settle.
+        turns = 25
+        _grown(operation, 5 * turns)
+        # A leak grows with every turn; the allocator's and Python's own ups and downs do not.
+        growth = min(_grown(operation, turns) for _ in range(3))
+        if growth >= turns * 16:
+            print(f"{name}: {growth} bytes in {turns} turns")
+            failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
