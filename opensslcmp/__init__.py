@@ -1,5 +1,94 @@
-"""OpenSSL's CMP engine for Python: certificates by the Certificate Management Protocol (RFC 9810, RFC 9483)."""
+"""OpenSSL's CMP engine for Python: certificates by the Certificate Management Protocol (RFC 9810, RFC 9483).
+
+Names are imported when they are first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from opensslcmp._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from opensslcmp.client.context import Context
+    from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate
+    from opensslcmp.client.session import Session
+    from opensslcmp.context.keys import PrivateKey
+    from opensslcmp.context.protection import ProtectionKind
+    from opensslcmp.credentials import MacParameters, SharedSecret, Signer
+    from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
+    from opensslcmp.errors import (
+        BadMessage,
+        CMPError,
+        OpenSSLError,
+        ProtectionError,
+        Rejected,
+        TimedOut,
+        TransportError,
+        Unsupported,
+    )
+    from opensslcmp.features import features
+
+__all__ = [
+    "BadMessage",
+    "BodyType",
+    "CMPError",
+    "Context",
+    "FailureInfo",
+    "Info",
+    "Issued",
+    "MacParameters",
+    "OpenSSLError",
+    "PKIStatus",
+    "PrivateKey",
+    "Protection",
+    "ProtectionError",
+    "ProtectionKind",
+    "Rejected",
+    "RequestTemplate",
+    "RevocationReason",
+    "Revoked",
+    "RootCaUpdate",
+    "Session",
+    "SharedSecret",
+    "Signer",
+    "TimedOut",
+    "TransportError",
+    "Unsupported",
+    "__version__",
+    "features",
+]
+
+_HOMES = {
+    "client.context": ("Context",),
+    "client.results": ("Info", "Issued", "Protection", "RequestTemplate", "Revoked", "RootCaUpdate"),
+    "client.session": ("Session",),
+    "context.keys": ("PrivateKey",),
+    "context.protection": ("ProtectionKind",),
+    "credentials": ("MacParameters", "SharedSecret", "Signer"),
+    "enums": ("BodyType", "FailureInfo", "PKIStatus", "RevocationReason"),
+    "errors": (
+        "BadMessage",
+        "CMPError",
+        "OpenSSLError",
+        "ProtectionError",
+        "Rejected",
+        "TimedOut",
+        "TransportError",
+        "Unsupported",
+    ),
+    "features": ("features",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,334 @@
+"""Configuration of a client: immutable, shared by any number of sessions and threads, like ``ssl.SSLContext``.
+
+Whatever costs to load is loaded here, once: the key of the credential, certificates, anchors, names. Nothing of a
+transaction is kept in it, so a peer cannot change it: each enrollment has an ``OSSL_CMP_CTX`` of its own, and caPubs are
+handed out in results.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeAlias
+
+from cryptography import x509
+
+from opensslcmp.asn1 import NULL_DN, Limits, Message
+from opensslcmp.context.certificates import Trust, facts, load_certificate, load_certificates
+from opensslcmp.context.protection import (
+    MacLimits,
+    ProtectionKind,
+    Protector,
+    SignatureProtector,
+    Verified,
+    protector_for,
+    verify,
+)
+from opensslcmp.credentials import CertificateSource, Credential, SharedSecret
+from opensslcmp.enums import BodyType
+from opensslcmp.errors import ProtectionError
+
+__all__ = ["Context", "NameSource", "name_from"]
+
+NameSource: TypeAlias = x509.Name | str | bytes
+"""A distinguished name: ``cryptography``'s, RFC 4514 text, ``/CN=...`` as ``openssl`` writes it, or DER."""
+
+Certificates: TypeAlias = "Iterable[CertificateSource] | CertificateSource"
+
+
+class Context:
+    """How to reach and trust a server, and who we are.
+
+    Args:
+        server: URL, such as ``http://ca.example/.well-known/cmp``; may be None where sessions get a transport of their own.
+        credential: ``SharedSecret`` or ``Signer``; None only with ``unprotected_requests``.
+        trusted: anchors for the signatures of the server. Without them, and without ``pinned``, only a MAC is accepted.
+        untrusted: intermediates that help to build paths.
+        crls: revocation lists that the signer's path is checked against.
+        pinned: the only certificate that may sign answers; no path is built.
+        certificates_trusted: anchors for the *new* certificate, checked before it is confirmed (``-out_trusted``).
+        expected_sender: the only name that may be sender of an answer.
+        recipient: of requests; by default the pinned certificate's subject or the credential's issuer.
+        extra_certificates: sent along in extraCerts, after the credential's own.
+        connect_timeout_seconds, message_timeout_seconds: of one connection and one round trip.
+        total_timeout_seconds: of a whole transaction with its polling.
+        min_poll_seconds, max_poll_seconds: what a server's checkAfter is clamped to.
+        proxy: URL of an HTTP proxy; ``no_proxy`` names servers to reach without it.
+        tls: a ``transport.TLS``: trust, client certificate, host name check.
+        implicit_confirm: ask the server to waive the confirmation.
+        disable_confirm: never confirm. Breaks RFC 9810.
+        popo: proof of possession: ``signature``, ``raVerified``, ``keyEnc`` or ``none``.
+        digest: hash of signatures, in proofs and, where the credential says nothing, in protection.
+        owf, mac: of a shared secret's MAC; by default what the ``SharedSecret`` says.
+        validity_days: asked for in requests; 0 asks for none.
+        default_sans: an update asks for the subjectAltName of the old certificate, unless others are given.
+        sans_critical, policies_critical: mark these extensions of requests as critical.
+        ignore_key_usage: the signer's keyUsage need not allow digitalSignature.
+        unprotected_errors: believe negative answers and pkiConf without (valid) protection. Breaks RFC 9810.
+        unprotected_requests: send without protection.
+        no_cache_extra_certs: forget the signer found in one answer before the next one of the same transaction.
+        permit_ta_in_extra_certs_for_ir: an ip may bring its own anchor in extraCerts (3GPP TS 33.310).
+        limits, mac_limits: bounds on what an answer may make us do.
+
+    Raises:
+        ValueError: options that contradict each other.
+        OpenSSLError: a key or certificate does not load.
+
+    Source: OSSL_CMP_CTX_new(3), openssl-cmp(1).
+    """
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        credential: Credential | Protector | None = None,
+        trusted: Certificates = (),
+        untrusted: Certificates = (),
+        crls: Iterable[Any] = (),
+        pinned: CertificateSource | None = None,
+        certificates_trusted: Certificates = (),
+        expected_sender: NameSource | None = None,
+        recipient: NameSource | None = None,
+        extra_certificates: Certificates = (),
+        connect_timeout_seconds: float = 10.0,
+        message_timeout_seconds: float = 60.0,
+        total_timeout_seconds: float = 3600.0,
+        min_poll_seconds: float = 1.0,
+        max_poll_seconds: float = 600.0,
+        proxy: str | None = None,
+        no_proxy: str | None = None,
+        tls: Any = None,
+        implicit_confirm: bool = False,
+        disable_confirm: bool = False,
+        popo: Literal["signature", "raVerified", "keyEnc", "none"] = "signature",
+        digest: str | None = None,
+        owf: str | None = None,
+        mac: str | None = None,
+        validity_days: int = 0,
+        default_sans: bool = True,
+        sans_critical: bool = False,
+        policies_critical: bool = False,
+        ignore_key_usage: bool = False,
+        unprotected_errors: bool = False,
+        unprotected_requests: bool = False,
+        no_cache_extra_certs: bool = False,
+        permit_ta_in_extra_certs_for_ir: bool = False,
+        limits: Limits | None = None,
+        mac_limits: MacLimits | None = None,
+    ) -> None:
+        if credential is None and not unprotected_requests:
+            raise ValueError("a credential is needed, or unprotected_requests=True")
+        for name, seconds in (
+            ("connect_timeout_seconds", connect_timeout_seconds),
+            ("message_timeout_seconds", message_timeout_seconds),
+            ("total_timeout_seconds", total_timeout_seconds),
+            ("max_poll_seconds", max_poll_seconds),
+        ):
+            if not (seconds > 0 and math.isfinite(seconds)):
+                raise ValueError(f"{name} must be finite and above 0")
+        if popo not in {"signature", "raVerified", "keyEnc", "none"}:
+            raise ValueError(f"no such proof of possession: {popo}")
+        if implicit_confirm and disable_confirm:
+            raise ValueError("implicit_confirm and disable_confirm exclude each other")
+        if validity_days < 0:
+            raise ValueError("validity_days must not be negative")
+        self._secret: SharedSecret | None = None
+        if isinstance(credential, SharedSecret):
+            if owf or mac:
+                parameters = dataclasses.replace(
+                    credential.parameters, owf=owf or credential.parameters.owf, mac=mac or credential.parameters.mac
+                )
+                credential = SharedSecret(credential.reference, credential.secret, parameters=parameters)
+            self._secret = credential
+        elif digest is not None and credential is not None and getattr(credential, "digest", "") is None:
+            credential = dataclasses.replace(credential, digest=digest)  # type: ignore[type-var]
+        self.protector: Protector | None = None if credential is None else protector_for(credential)
+        self.server = server
+        self.trusted: tuple[bytes, ...] = _load(trusted)
+        self.untrusted: tuple[bytes, ...] = _load(untrusted)
+        self.extra_certificates: tuple[bytes, ...] = _load(extra_certificates)
+        self.pinned: bytes | None = None if pinned is None else load_certificate(pinned)
+        self._trust = Trust(self.trusted, crls=crls, untrusted=self.untrusted) if self.trusted else None
+        new_anchors = _load(certificates_trusted)
+        self.certificate_trust = Trust(new_anchors, untrusted=self.untrusted) if new_anchors else None
+        self.expected_sender: bytes | None = None if expected_sender is None else name_from(expected_sender)
+        self.recipient: bytes = self._recipient(recipient)
+        self.connect_timeout_seconds = connect_timeout_seconds
+        self.message_timeout_seconds = message_timeout_seconds
+        self.total_timeout_seconds = total_timeout_seconds
+        self.min_poll_seconds = min(min_poll_seconds, max_poll_seconds)
+        self.max_poll_seconds = max_poll_seconds
+        self.proxy = proxy
+        self.no_proxy = no_proxy
+        self.tls = tls
+        self.implicit_confirm = implicit_confirm
+        self.disable_confirm = disable_confirm
+        self.popo = popo
+        self.digest = digest
+        self.validity_days = validity_days
+        self.default_sans = default_sans
+        self.sans_critical = sans_critical
+        self.policies_critical = policies_critical
+        self.ignore_key_usage = ignore_key_usage
+        self.unprotected_errors = unprotected_errors
+        self.unprotected_requests = unprotected_requests
+        self.no_cache_extra_certs = no_cache_extra_certs
+        self.permit_ta_in_extra_certs_for_ir = permit_ta_in_extra_certs_for_ir
+        self.limits = limits or Limits()
+        self.mac_limits = mac_limits or MacLimits()
+        self._transport: Any = None
+        self._lock = threading.Lock()
+        self._frozen = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_frozen", False):
+            raise AttributeError("a Context does not change; make another one")
+        object.__setattr__(self, name, value)
+
+    def _recipient(self, given: NameSource | None) -> bytes:
+        if given is not None:
+            return name_from(given)
+        if self.pinned is not None:
+            return facts(self.pinned).subject
+        certificate = self.own_certificate
+        return NULL_DN if certificate is None else facts(certificate).issuer
+
+    @property
+    def own_certificate(self) -> bytes | None:
+        """DER of the certificate we sign with; None for a shared secret."""
+        protector = self.protector
+        if protector is None or protector.kind is not ProtectionKind.SIGNATURE or not protector.certificates:
+            return None
+        return protector.certificates[0]
+
+    @property
+    def own_key(self) -> Any:
+        """The PrivateKey we sign with; None for a shared secret."""
+        return self.protector.key if isinstance(self.protector, SignatureProtector) else None
+
+    def transport(self) -> Any:
+        """The HTTP transport to ``server`` that all sessions of this context share, its connections kept alive.
+
+        Raises:
+            ValueError: there is no server.
+        """
+        with self._lock:
+            if self._transport is None:
+                if self.server is None:
+                    raise ValueError("the context names no server, so the session needs a transport")
+                from opensslcmp.transport import HTTPTransport
+
+                transport = HTTPTransport(
+                    self.server,
+                    connect_timeout_seconds=self.connect_timeout_seconds,
+                    message_timeout_seconds=self.message_timeout_seconds,
+                    proxy=self.proxy,
+                    no_proxy=self.no_proxy,
+                    tls=self.tls,
+                    max_response_bytes=self.limits.max_message_bytes,
+                )
+                object.__setattr__(self, "_transport", transport)
+            return self._transport
+
+    def verify(self, message: Message, candidates: Iterable[bytes] = ()) -> Verified:
+        """Who protected an answer; kind NONE when nobody did.
+
+        Args:
+            candidates: certificates that signed earlier answers of the transaction.
+
+        Raises:
+            ProtectionError: the protection is not valid, or not of someone we trust.
+        """
+        if self.expected_sender is not None and message.sender != self.expected_sender:
+            raise ProtectionError("the answer is not from the expected sender")
+        secrets: Callable[[bytes], SharedSecret | None] | None = None
+        secret = self._secret
+        if secret is not None:
+            if message.sender_kid is None and message.mac is not None:
+                # Peers without a reference of their own leave senderKID out; the MAC is over the bytes as they came.
+                header = dataclasses.replace(message.header, sender_kid=secret.reference)
+                message = dataclasses.replace(message, header=header)
+
+            def secrets(_reference: bytes) -> SharedSecret | None:
+                return secret
+
+        trust = self._trust
+        if self.permit_ta_in_extra_certs_for_ir and message.body_type is BodyType.IP:
+            trust = self._trust_of(message) or trust
+        return verify(
+            message,
+            secrets=secrets,
+            trust=trust,
+            pinned=self.pinned,
+            limits=self.mac_limits,
+            check_key_usage=not self.ignore_key_usage,
+            require_sender_kid=False,
+            first_certificate=False,
+            candidates=candidates,
+        )
+
+    def _trust_of(self, message: Message) -> Trust | None:
+        """Our anchors and the self-issued certificates that an ip brings (3GPP TS 33.310, 9.5.4)."""
+        found = [each for each in message.extra_certs if facts(each).subject == facts(each).issuer]
+        return Trust([*self.trusted, *found], untrusted=self.untrusted) if found else None
+
+    def close(self) -> None:
+        """Close the connections; the context can still be used."""
+        with self._lock:
+            transport = self._transport
+            object.__setattr__(self, "_transport", None)
+        if transport is not None and hasattr(transport, "close"):
+            transport.close()
+
+    def __repr__(self) -> str:
+        who = "unprotected" if self.protector is None else repr(self.protector)
+        return f"<Context {self.server or 'without server'} {who}>"
+
+
+def name_from(source: NameSource) -> bytes:
+    """DER of a distinguished name.
+
+    >>> name_from("CN=device") == name_from("/CN=device")
+    True
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(source, x509.Name):
+        return source.public_bytes()
+    if isinstance(source, bytes):
+        if source[:1] != b"0":
+            raise ValueError("not the DER of a Name")
+        return source
+    if source.startswith("/"):
+        parts: list[str] = []
+        for part in source[1:].split("/"):
+            if parts and "=" not in part:
+                parts[-1] += "/" + part
+            else:
+                parts.append(part)
+        pairs = [part.partition("=") for part in parts if part]
+        escaped = [f"{kind}={_escape(value)}" for kind, _, value in pairs]
+        source = ",".join(reversed(escaped))
+    return x509.Name.from_rfc4514_string(source, _MORE_TYPES).public_bytes()
+
+
+_MORE_TYPES = {
+    "emailAddress": x509.NameOID.EMAIL_ADDRESS,
+    "serialNumber": x509.NameOID.SERIAL_NUMBER,
+    "SN": x509.NameOID.SURNAME,
+    "GN": x509.NameOID.GIVEN_NAME,
+    "title": x509.NameOID.TITLE,
+}
+
+
+def _escape(value: str) -> str:
+    return "".join(f"\\{character}" if character in ',+"\\<>;=#' else character for character in value)
+
+
+def _load(source: Certificates) -> tuple[bytes, ...]:
+    if isinstance(source, (str, bytes, x509.Certificate)) or hasattr(source, "__fspath__"):
+        source = [source]
+    return tuple(each for one in source for each in load_certificates(one))

@@ -1,0 +1,677 @@
+"""The operations, from start to end, as plain functions of ``(waits, context, ...)``.
+
+They wait nowhere but at the two seams of ``Waits``, so the same code serves ``Session``, which waits by blocking, and a
+twin that switches greenlets there.
+
+Who does what: OpenSSL's ``OSSL_CMP_CTX`` builds certificate requests with their proof of possession and checks the answers
+(``context/enrollment.py``). certConf, rr and genm are messages of our own, since the linked library may not have what they
+need: 3.0 cannot confirm a certificate signed with EdDSA (no hashAlg), revoke by issuer and serial number, or read caCerts,
+rootCaKeyUpdate, certReqTemplate or crls; OpenSSLs up to 4.0.2 crash on revCerts in an rp (CVE-2026-75805), and before 4.0.1
+let a root be replaced that was not the one held (CVE-2026-42769).
+
+Source: RFC 9810, 5.3; RFC 9483, 4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+from opensslcmp.asn1 import (
+    NULL_DN,
+    Certificate,
+    CertRepMessage,
+    CertStatus,
+    CertTemplate,
+    CRLStatus,
+    EncryptedValue,
+    Extension,
+    InfoTypeAndValue,
+    Null,
+    PKIStatusInfo,
+    RevDetails,
+    algorithm,
+    decode,
+    decode_info,
+    der,
+    encode_info,
+    encode_list,
+    oids,
+    tlv,
+)
+from opensslcmp.client.context import Context, NameSource, name_from
+from opensslcmp.client.exchange import Answer, Transaction, Waits, raise_unless_granted, status_of
+from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate, certificate_of
+from opensslcmp.context.certificates import Trust, facts, load_certificate
+from opensslcmp.context.enrollment import EnrollmentRequest, run_enrollment
+from opensslcmp.context.keys import PrivateKey, verify_signature
+from opensslcmp.context.protection import Verified
+from opensslcmp.credentials import CertificateSource, KeySource
+from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
+from opensslcmp.errors import BadMessage, ProtectionError, Rejected
+
+__all__ = [
+    "Confirm",
+    "InfoItem",
+    "Validity",
+    "ca_certificates",
+    "certificate_request_template",
+    "crl_update",
+    "enroll",
+    "enroll_csr",
+    "request_info",
+    "revoke",
+    "root_ca_update",
+    "update",
+]
+
+Confirm: TypeAlias = Callable[[Issued], None]
+"""Looks at a new certificate before it is confirmed. To refuse it, raise ``Rejected(failure, text)``: the server is told."""
+
+Validity: TypeAlias = "tuple[datetime, datetime] | int | None"
+"""The wished validity: two moments, or days from now."""
+
+InfoItem: TypeAlias = "str | tuple[str, Any] | InfoTypeAndValue"
+"""What a genm asks for: a dotted OID, one with a value (DER, or as ``encode_info`` takes it), or the structure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wish:
+    """What the template asks for beside the key."""
+
+    subject_alternative_names: Iterable[x509.GeneralName] = ()
+    extensions: Iterable[x509.Extension[Any] | x509.ExtensionType] = ()
+    policies: Iterable[str] = ()
+
+    def encoded(self, context: Context, *, critical_sans: bool) -> tuple[bytes | None, bool]:
+        """DER of Extensions or None, and whether there are alternative names in it."""
+        found: dict[str, Extension] = {}
+
+        def add(value: x509.ExtensionType, critical: bool) -> None:
+            oid = value.oid.dotted_string
+            if oid in found:
+                raise ValueError(f"the extension {oid} is given twice")
+            found[oid] = Extension(extn_id=value.oid, critical=critical, extn_value=value.public_bytes())
+
+        for each in self.extensions:
+            if isinstance(each, x509.Extension):
+                add(each.value, each.critical)
+            else:
+                add(each, False)
+        names = list(self.subject_alternative_names)
+        if names:
+            add(x509.SubjectAlternativeName(names), critical_sans)
+        policies = [x509.PolicyInformation(x509.ObjectIdentifier(oid), None) for oid in self.policies]
+        if policies:
+            add(x509.CertificatePolicies(policies), context.policies_critical)
+        has_names = x509.SubjectAlternativeName.oid.dotted_string in found
+        return (encode_list(list(found.values())) if found else None), has_names
+
+
+def _new_key(key: KeySource | None, generate: str | None, password: bytes | None) -> PrivateKey:
+    if (key is None) is (generate is None):
+        raise ValueError('either a key or generate="ec:P-256" (or another kind) is needed')
+    return PrivateKey.generate(generate) if generate is not None else PrivateKey.load(key, password)
+
+
+def _validity(context: Context, given: Validity) -> tuple[int, tuple[datetime, datetime] | None]:
+    if given is None:
+        return context.validity_days, None
+    if isinstance(given, int):
+        if given < 1:
+            raise ValueError("a validity of less than a day")
+        return given, None
+    start, end = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC) for moment in given)
+    if start >= end:
+        raise ValueError("the validity ends before it begins")
+    return 0, (start, end)
+
+
+# -- certificates ----------------------------------------------------------------------------------------------------
+
+
+def enroll(
+    waits: Waits,
+    context: Context,
+    subject: NameSource | None = None,
+    key: KeySource | None = None,
+    *,
+    kind: Literal["ir", "cr"] = "ir",
+    generate: str | None = None,
+    password: bytes | None = None,
+    subject_alternative_names: Iterable[x509.GeneralName] = (),
+    extensions: Iterable[x509.Extension[Any] | x509.ExtensionType] = (),
+    policies: Iterable[str] = (),
+    validity: Validity = None,
+    issuer: NameSource | None = None,
+    profile: str | Sequence[str] | None = None,
+    token: str | None = None,
+    implicit_confirm: bool | None = None,
+    confirm: Confirm | None = None,
+) -> Issued:
+    """ir or cr, up to the confirmed certificate. ``Session.enroll`` documents the arguments."""
+    if kind not in {"ir", "cr"}:
+        raise ValueError(f"no such kind of enrollment: {kind}")
+    own = _new_key(key, generate, password)
+    wish = _Wish(subject_alternative_names=subject_alternative_names, extensions=extensions, policies=policies)
+    encoded, has_names = wish.encoded(context, critical_sans=context.sans_critical or subject is None)
+    if subject is None and not has_names and context.own_certificate is None:
+        raise ValueError("a certificate needs a subject or a subjectAltName")
+    if subject is None and not has_names and context.own_certificate is not None:
+        subject = facts(context.own_certificate).subject
+    days, exact = _validity(context, validity)
+    request = EnrollmentRequest(
+        body_type=BodyType.IR if kind == "ir" else BodyType.CR,
+        key=own,
+        subject=None if subject is None else name_from(subject),
+        issuer=None if issuer is None else name_from(issuer),
+        extensions=encoded,
+        popo=context.popo,
+        digest=context.digest,
+        validity_days=days,
+        validity=exact,
+        token=token,
+    )
+    return _certificate(waits, context, request, profile, implicit_confirm, confirm, own.public_key_der)
+
+
+def enroll_csr(
+    waits: Waits,
+    context: Context,
+    request: x509.CertificateSigningRequest | bytes,
+    *,
+    profile: str | Sequence[str] | None = None,
+    implicit_confirm: bool | None = None,
+    confirm: Confirm | None = None,
+) -> Issued:
+    """p10cr, up to the confirmed certificate. ``Session.enroll_csr`` documents the arguments."""
+    if isinstance(request, bytes):
+        load = x509.load_pem_x509_csr if request.lstrip().startswith(b"-----") else x509.load_der_x509_csr
+        request = load(request)
+    spki = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    wanted = EnrollmentRequest(body_type=BodyType.P10CR, request=request.public_bytes(Encoding.DER))
+    return _certificate(waits, context, wanted, profile, implicit_confirm, confirm, spki)
+
+
+def update(
+    waits: Waits,
+    context: Context,
+    certificate: CertificateSource | None = None,
+    key: KeySource | None = None,
+    *,
+    generate: str | None = None,
+    password: bytes | None = None,
+    subject: NameSource | None = None,
+    subject_alternative_names: Iterable[x509.GeneralName] = (),
+    extensions: Iterable[x509.Extension[Any] | x509.ExtensionType] = (),
+    policies: Iterable[str] = (),
+    validity: Validity = None,
+    profile: str | Sequence[str] | None = None,
+    implicit_confirm: bool | None = None,
+    confirm: Confirm | None = None,
+) -> Issued:
+    """kur, up to the confirmed certificate. ``Session.update`` documents the arguments."""
+    old = context.own_certificate if certificate is None else load_certificate(certificate)
+    if old is None:
+        raise ValueError("which certificate is to be updated?")
+    own = _new_key(key, generate, password)
+    wish = _Wish(subject_alternative_names=subject_alternative_names, extensions=extensions, policies=policies)
+    encoded, has_names = wish.encoded(context, critical_sans=context.sans_critical)
+    days, exact = _validity(context, validity)
+    request = EnrollmentRequest(
+        body_type=BodyType.KUR,
+        key=own,
+        subject=None if subject is None else name_from(subject),
+        old_certificate=old,
+        extensions=encoded,
+        popo=context.popo,
+        digest=context.digest,
+        validity_days=days,
+        validity=exact,
+        default_sans=context.default_sans and not has_names,
+    )
+    return _certificate(waits, context, request, profile, implicit_confirm, confirm, own.public_key_der)
+
+
+def _certificate(  # noqa: PLR0917 -- one caller each
+    waits: Waits,
+    context: Context,
+    request: EnrollmentRequest,
+    profile: str | Sequence[str] | None,
+    implicit_confirm: bool | None,
+    confirm: Confirm | None,
+    spki: bytes,
+) -> Issued:
+    """The exchange for any certificate request, our own checks, the caller's, and the confirmation."""
+    ask = context.implicit_confirm if implicit_confirm is None else implicit_confirm
+    info: list[InfoTypeAndValue] = []
+    if ask:
+        info.append(encode_info(oids.IT_IMPLICIT_CONFIRM, Null()))
+    info += _profile(profile)
+    with Transaction(waits, context, recipient=_recipient(context, request)) as transaction:
+        found: list[Answer] = []
+
+        def exchange(body_type: BodyType, body: bytes) -> tuple[BodyType, bytes]:
+            answer = transaction.round_trip(body_type, body, info)
+            found.append(answer)
+            _admit_certificate(answer, transaction, context)
+            return answer.message.body_type, answer.message.body_der
+
+        certificate = run_enrollment(request, exchange)
+        answer = found[0]
+        response = answer.content.response[0]
+        issued = _issued(context, answer, certificate, request.key, transaction)
+        granted = ask and answer.message.implicit_confirm
+        refusal: Exception | BaseException | None = None
+        try:
+            if request.popo != "none" and facts(certificate).spki != spki and not _same_key(certificate, spki):
+                raise BadMessage(FailureInfo.INCORRECT_DATA, "the certificate is for another key than ours")
+            if context.certificate_trust is not None:
+                pool = [*answer.message.extra_certs, *_ca_pubs(answer)]
+                chain = context.certificate_trust.path(certificate, pool)
+                issued = replace(issued, chain=tuple(certificate_of(each) for each in chain[1:]))
+            if confirm is not None:
+                confirm(issued)
+        except Exception as error:
+            refusal = error
+        if granted:
+            transaction.close()
+            issued = replace(issued, implicitly_confirmed=True)
+        elif not context.disable_confirm:
+            _confirm(transaction, certificate, response.cert_req_id, refusal)
+        transaction.close()
+        if refusal is not None:
+            raise refusal
+        return issued
+
+
+def _recipient(context: Context, request: EnrollmentRequest) -> bytes | None:
+    if context.recipient != NULL_DN:
+        return None
+    if request.issuer is not None:
+        return request.issuer
+    return None if request.old_certificate is None else facts(request.old_certificate).issuer
+
+
+def _profile(profile: str | Sequence[str] | None) -> list[InfoTypeAndValue]:
+    if profile is None:
+        return []
+    names = [profile] if isinstance(profile, str) else list(profile)
+    return [encode_info(oids.IT_CERT_PROFILE, names)]
+
+
+def _admit_certificate(answer: Answer, transaction: Transaction, context: Context) -> None:
+    """An answer that OpenSSL may see: one response, granted, with a certificate."""
+    content: CertRepMessage = answer.content
+    if len(content.response) != 1:
+        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"{len(content.response)} responses to one request")
+    response = content.response[0]
+    try:
+        raise_unless_granted(response.status)
+    except Rejected:
+        transaction.close()
+        raise
+    # An EncryptedValue makes OpenSSLs without the fix of CVE-2026-42767 read a NULL pointer.
+    if response.certificate is None and context.popo != "keyEnc":
+        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "the answer holds no certificate in clear")
+    if response.certificate is None:
+        _check_encrypted(response)
+
+
+def _check_encrypted(response: Any) -> None:
+    pair = response.certified_key_pair
+    if pair is None:
+        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "the answer holds no certificate")
+    value = pair.cert_or_enc_cert.value
+    if value.tag_bytes != b"0":
+        return
+    try:
+        encrypted = value.parse(EncryptedValue)
+        whole = encrypted.symm_alg is not None and encrypted.enc_symm_key is not None and encrypted.key_alg is not None
+    except ValueError:
+        whole = False
+    if not whole:
+        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "an EncryptedValue that lacks its key or algorithms")
+
+
+def _same_key(certificate: bytes, spki: bytes) -> bool:
+    """The same public key written otherwise (a compressed point, absent parameters)."""
+    try:
+        return bool(x509.load_der_x509_certificate(certificate).public_key() == load_der_public_key(spki))
+    except (ValueError, TypeError):
+        return False
+
+
+_SHA512 = "2.16.840.1.101.3.4.2.3"
+
+
+def _confirm(transaction: Transaction, certificate: bytes, request_id: int, refusal: BaseException | None) -> None:
+    """certConf -> pkiConf."""
+    parsed = certificate_of(certificate)
+    try:
+        digest = parsed.signature_hash_algorithm
+        named = None if digest is None else hashlib.new(digest.name.replace("-", "_"), certificate)
+    except (UnsupportedAlgorithm, ValueError):
+        named = None
+    value = hashlib.sha512(certificate) if named is None else named
+    status = None
+    if refusal is not None:
+        failure: FailureInfo | None = FailureInfo.INCORRECT_DATA
+        text: tuple[str, ...] = ("the client did not accept the certificate",)
+        if isinstance(refusal, Rejected):
+            failure, text = refusal.failure, refusal.text or text
+        elif isinstance(refusal, BadMessage):
+            failure, text = refusal.failure, (refusal.text,)
+        elif isinstance(refusal, ProtectionError):
+            text = ("the client does not trust the issuer of the certificate",)
+        status = PKIStatusInfo.make(PKIStatus.REJECTION, *text, failure=failure)
+    # A signature algorithm without a hash of its own: name one, which takes pvno 3 (RFC 9810, 5.3.18).
+    item = CertStatus(
+        cert_hash=value.digest(),
+        cert_req_id=request_id,
+        status_info=status,
+        hash_alg=algorithm(_SHA512) if named is None else None,
+    )
+    transaction.round_trip(BodyType.CERT_CONF, [item], pvno=3 if named is None else 2)
+
+
+def _ca_pubs(answer: Answer) -> list[bytes]:
+    return [der(each) for each in answer.content.ca_pubs or ()]
+
+
+def _issued(
+    context: Context, answer: Answer, certificate: bytes, key: PrivateKey | None, transaction: Transaction
+) -> Issued:
+    message = answer.message
+    info = answer.content.response[0].status
+    ca_pubs = _ca_pubs(answer)
+    pool = [*message.extra_certs, *ca_pubs, *context.untrusted, *context.trusted, *answer.verified.chain]
+    try:
+        new = x509.load_der_x509_certificate(certificate)
+        chain = tuple(certificate_of(each) for each in _chain(certificate, pool))
+        others = tuple(certificate_of(each) for each in message.extra_certs)
+        roots = tuple(certificate_of(each) for each in ca_pubs)
+    except ValueError as error:
+        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a certificate that does not decode: {error}") from None
+    return Issued(
+        certificate=new,
+        key=key,
+        chain=chain,
+        ca_certificates=roots,
+        extra_certificates=others,
+        status=status_of(info),
+        status_text=info.text,
+        failures=info.failures,
+        protection=_protection(answer.verified),
+        transaction_id=transaction.transaction_id,
+    )
+
+
+def _protection(verified: Verified) -> Protection:
+    return Protection(
+        kind=verified.kind,
+        algorithm=verified.algorithm,
+        reference=verified.reference,
+        signer=None if verified.certificate is None else certificate_of(verified.certificate),
+        chain=tuple(certificate_of(each) for each in verified.chain),
+    )
+
+
+def _chain(certificate: bytes, pool: Iterable[bytes]) -> list[bytes]:
+    """Issuer after issuer, by name, as far as they are in ``pool``."""
+    by_name: dict[bytes, bytes] = {}
+    for each in pool:
+        try:
+            by_name.setdefault(facts(each).subject, each)
+        except ProtectionError:
+            continue
+    chain: list[bytes] = []
+    current = facts(certificate)
+    while current.issuer != current.subject and len(chain) < 10:
+        issuer = by_name.get(current.issuer)
+        if issuer is None or issuer in chain:
+            break
+        chain.append(issuer)
+        current = facts(issuer)
+    return chain
+
+
+# -- revocation ------------------------------------------------------------------------------------------------------
+
+
+def revoke(
+    waits: Waits,
+    context: Context,
+    certificate: CertificateSource | None = None,
+    *,
+    issuer: NameSource | None = None,
+    serial_number: int | None = None,
+    reason: RevocationReason | None = None,
+) -> Revoked:
+    """rr for one certificate. ``Session.revoke`` documents the arguments."""
+    if certificate is None and issuer is None and serial_number is None:
+        certificate = context.own_certificate
+        if certificate is None:
+            raise ValueError("which certificate is to be revoked?")
+    if certificate is not None:
+        if issuer is not None or serial_number is not None:
+            raise ValueError("either a certificate, or issuer and serial_number")
+        about = facts(load_certificate(certificate))
+        issuer, serial_number = about.issuer, about.serial_number
+    if issuer is None or serial_number is None:
+        raise ValueError("issuer and serial_number are needed together")
+    issuer_der = name_from(issuer)
+    entry = None
+    if reason is not None:
+        code = x509.CRLReason(_REASONS[RevocationReason(reason)])
+        entry = [Extension(extn_id=code.oid, extn_value=code.public_bytes())]
+    details = RevDetails(
+        cert_details=CertTemplate(serial_number=serial_number, issuer=tlv(issuer_der)), crl_entry_details=entry
+    )
+    recipient = issuer_der if context.recipient == NULL_DN else None
+    with Transaction(waits, context, recipient=recipient) as transaction:
+        answer = transaction.round_trip(BodyType.RR, [details])
+        content = answer.content
+        if len(content.status) != 1:
+            raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"{len(content.status)} answers to one revocation")
+        info = content.status[0]
+        status = status_of(info)
+        if status not in {
+            PKIStatus.ACCEPTED,
+            PKIStatus.GRANTED_WITH_MODS,
+            PKIStatus.REVOCATION_WARNING,
+            PKIStatus.REVOCATION_NOTIFICATION,
+        }:
+            raise_unless_granted(info)
+        for each in content.rev_certs or ():
+            if each.serial_number != serial_number or each.issuer_der != issuer_der:
+                raise BadMessage(FailureInfo.BAD_CERT_ID, "the answer is about another certificate")
+        return Revoked(
+            status=status,
+            status_text=info.text,
+            failures=info.failures,
+            crls=tuple(x509.load_der_x509_crl(der(each)) for each in content.crls or ()),
+            extra_certificates=tuple(certificate_of(each) for each in answer.message.extra_certs),
+            protection=_protection(answer.verified),
+            transaction_id=transaction.transaction_id,
+        )
+
+
+_REASONS = {
+    RevocationReason.UNSPECIFIED: x509.ReasonFlags.unspecified,
+    RevocationReason.KEY_COMPROMISE: x509.ReasonFlags.key_compromise,
+    RevocationReason.CA_COMPROMISE: x509.ReasonFlags.ca_compromise,
+    RevocationReason.AFFILIATION_CHANGED: x509.ReasonFlags.affiliation_changed,
+    RevocationReason.SUPERSEDED: x509.ReasonFlags.superseded,
+    RevocationReason.CESSATION_OF_OPERATION: x509.ReasonFlags.cessation_of_operation,
+    RevocationReason.CERTIFICATE_HOLD: x509.ReasonFlags.certificate_hold,
+    RevocationReason.REMOVE_FROM_CRL: x509.ReasonFlags.remove_from_crl,
+    RevocationReason.PRIVILEGE_WITHDRAWN: x509.ReasonFlags.privilege_withdrawn,
+    RevocationReason.AA_COMPROMISE: x509.ReasonFlags.aa_compromise,
+}
+
+
+# -- information -----------------------------------------------------------------------------------------------------
+
+
+def request_info(
+    waits: Waits, context: Context, *items: InfoItem, profile: str | Sequence[str] | None = None
+) -> tuple[Info, ...]:
+    """genm. ``Session.request_info`` documents the arguments."""
+    asked = [_item(each) for each in items]
+    with Transaction(waits, context) as transaction:
+        answer = transaction.round_trip(BodyType.GENM, asked, _profile(profile))
+        return tuple(
+            Info(oid=each.oid, name=oids.name_of(each.oid), value=each.value_der, decoded=decode_info(each))
+            for each in answer.content
+        )
+
+
+def _item(given: InfoItem) -> InfoTypeAndValue:
+    if isinstance(given, InfoTypeAndValue):
+        return given
+    oid, value = (given, None) if isinstance(given, str) else given
+    return InfoTypeAndValue.make(oid, value) if isinstance(value, bytes) else encode_info(oid, value)
+
+
+def _one(waits: Waits, context: Context, oid: str, answer: str, value: Any = None, **options: Any) -> Any:
+    """The decoded value of the one type that answers a genm."""
+    found = request_info(waits, context, (oid, value), **options)
+    for each in found:
+        if each.oid == answer:
+            return each.decoded
+    raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"the answer holds no {oids.name_of(answer)}")
+
+
+def ca_certificates(waits: Waits, context: Context) -> tuple[x509.Certificate, ...]:
+    """genm caCerts. Source: RFC 9483, 4.3.1."""
+    found = _one(waits, context, oids.IT_CA_CERTS, oids.IT_CA_CERTS)
+    return tuple(certificate_of(each) for each in found or ())
+
+
+def root_ca_update(waits: Waits, context: Context, root: CertificateSource | None = None) -> RootCaUpdate | None:
+    """genm rootCaCert. ``Session.root_ca_update`` documents the arguments."""
+    if root is None:
+        if len(context.trusted) != 1:
+            raise ValueError("which root is to be updated?")
+        old = context.trusted[0]
+    else:
+        old = load_certificate(root)
+    content = _one(waits, context, oids.IT_ROOT_CA_CERT, oids.IT_ROOT_CA_KEY_UPDATE, old)
+    if content is None:
+        return None
+    new = der(content.new_with_new)
+    cross = None if content.new_with_old is None else der(content.new_with_old)
+    back = None if content.old_with_new is None else der(content.old_with_new)
+    if cross is None:
+        raise ProtectionError("nothing ties the new root to the old one", FailureInfo.SIGNER_NOT_TRUSTED)
+    before, after, bridge = facts(old), facts(new), facts(cross)
+    if after.subject != after.issuer or bridge.spki != after.spki or bridge.subject != after.subject:
+        raise ProtectionError("newWithNew and newWithOld do not belong together", FailureInfo.SIGNER_NOT_TRUSTED)
+    _signed_by(new, after.spki)
+    _signed_by(cross, before.spki)
+    Trust([old]).path(cross)
+    Trust([new]).path(new)
+    if back is not None:
+        if facts(back).spki != before.spki:
+            raise ProtectionError("oldWithNew is not for the old key", FailureInfo.SIGNER_NOT_TRUSTED)
+        _signed_by(back, after.spki)
+    return RootCaUpdate(
+        new_with_new=certificate_of(new),
+        new_with_old=certificate_of(cross),
+        old_with_new=None if back is None else certificate_of(back),
+    )
+
+
+def _signed_by(certificate: bytes, spki: bytes) -> None:
+    """Raises ``ProtectionError`` unless the key signed the certificate."""
+    try:
+        parts = decode(Certificate, certificate)
+    except ValueError:
+        raise ProtectionError("a certificate that does not decode", FailureInfo.SIGNER_NOT_TRUSTED) from None
+    try:
+        verify_signature(
+            spki, der(parts.signature_algorithm), der(parts.tbs_certificate), parts.signature.as_bytes(), keep=False
+        )
+    except ProtectionError as error:
+        raise ProtectionError(
+            "a certificate of the root's update has a bad signature", FailureInfo.SIGNER_NOT_TRUSTED
+        ) from error
+
+
+def certificate_request_template(
+    waits: Waits, context: Context, *, profile: str | Sequence[str] | None = None
+) -> RequestTemplate | None:
+    """genm certReqTemplate. ``Session.certificate_request_template`` documents the arguments."""
+    content = _one(waits, context, oids.IT_CERT_REQ_TEMPLATE, oids.IT_CERT_REQ_TEMPLATE, profile=profile)
+    if content is None:
+        return None
+    template = content.cert_template
+    subject = None
+    if template.subject_der is not None:
+        subject = _lenient_name(template.subject_der)
+    return RequestTemplate(
+        subject=subject,
+        extensions={each.oid: (each.critical, each.extn_value) for each in template.extensions or ()},
+        keys=tuple(key if isinstance(key, int) else der(key) for key in content.keys),
+        value=content,
+    )
+
+
+def _lenient_name(name: bytes) -> x509.Name | None:
+    """A Name; None where it holds what ``cryptography`` refuses."""
+    try:
+        return x509.Name.from_bytes(name)
+    except ValueError:
+        return None
+
+
+def crl_update(
+    waits: Waits,
+    context: Context,
+    last: x509.CertificateRevocationList | bytes | None = None,
+    *,
+    certificate: CertificateSource | None = None,
+) -> x509.CertificateRevocationList | None:
+    """genm crlStatusList. ``Session.crl_update`` documents the arguments."""
+    if isinstance(last, bytes):
+        last = (x509.load_pem_x509_crl if last.lstrip().startswith(b"-----") else x509.load_der_x509_crl)(last)
+    since = None if last is None else last.last_update_utc
+    if certificate is not None:
+        about = load_certificate(certificate)
+        url = _distribution_point(certificate_of(about))
+        issuer = facts(about).issuer
+        status = CRLStatus.of_issuer(issuer, since) if url is None else CRLStatus.of_url(url, since)
+    elif last is not None:
+        issuer = last.issuer.public_bytes()
+        status = CRLStatus.of_issuer(issuer, since)
+    else:
+        raise ValueError("the last CRL, a certificate, or both are needed")
+    found = _one(waits, context, oids.IT_CRL_STATUS_LIST, oids.IT_CRLS, [status])
+    if not found:
+        return None
+    crl = x509.load_der_x509_crl(found[0])
+    if crl.issuer.public_bytes() != issuer:
+        raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is of another issuer")
+    if since is not None and crl.last_update_utc <= since:
+        raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is no newer than the one held")
+    return crl
+
+
+def _distribution_point(certificate: x509.Certificate) -> str | None:
+    try:
+        points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    for point in points:
+        for name in point.full_name or ():
+            if isinstance(name, x509.UniformResourceIdentifier):
+                return name.value
+    return None
