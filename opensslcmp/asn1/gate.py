@@ -48,7 +48,18 @@ __all__ = ["Limits", "MacParameterSet", "Message", "admit"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Bounds on what one message of a peer may make us do. All are inclusive."""
+    """Bounds on what one message of a peer may make us do. All are inclusive.
+
+    The gate bounds form; what a MAC may cost is decided, digest by digest, where it is computed (``context.MacLimits``):
+    to take more iterations than the default, widen both.
+
+    Attributes:
+        max_body_elements: DER elements of a body that would be decoded; certificates, CRLs and nested messages stay raw
+            and are not counted inside.
+        max_requests: items of ir, cr, kur, rr, certConf, pollReq and the like; ``max_infos`` of genm and genp.
+        max_nested_depth: how often a message may stand inside another.
+        require_transaction_id: of all but error messages and announcements.
+    """
 
     max_message_bytes: int = 1 << 20
     max_header_bytes: int = 64 << 10
@@ -167,8 +178,7 @@ class Message:
                 raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "a body with too many elements")
             return decode_body(body_type, body)
         except BadMessage as error:
-            if error.header is None:
-                error.header = self.header
+            error.header = self.header
             raise
         except Exception as error:
             raise BadMessage(

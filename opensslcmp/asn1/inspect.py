@@ -38,7 +38,7 @@ from opensslcmp.asn1.common import (
 )
 from opensslcmp.asn1.crmf import CertId, CertTemplate, PBMParameter
 from opensslcmp.asn1.gate import Limits, Message
-from opensslcmp.asn1.info import decode_info
+from opensslcmp.asn1.info import CRLStatus, decode_info
 from opensslcmp.asn1.message import InfoTypeAndValue, PBKDF2Params, PBMAC1Params, PKIHeader, PKIStatusInfo
 from opensslcmp.enums import BodyType, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage
@@ -511,6 +511,17 @@ def _info(item: InfoTypeAndValue) -> dict[str, Any]:
     return result | {"value": value}
 
 
+def _crl_status(status: CRLStatus) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    try:
+        result = {"issuer": [_name(name) for name in status.issuers], "url": list(status.urls)}
+    except ValueError:
+        result["source"] = _hex(der(status.source.value))
+    if status.newer_than is not None:
+        result["thisUpdate"] = _moment(status.newer_than)
+    return {name: value for name, value in result.items() if value}
+
+
 def _csr(csr: CertificationRequest) -> dict[str, Any]:
     result: dict[str, Any] = {"signatureAlgorithm": _algorithm(csr.signature_algorithm)}
     try:
@@ -548,6 +559,7 @@ _SPECIAL: dict[type[Any], Callable[[Any], Any]] = {
     str: str,
     type(None): lambda value: None,
     AttributeTypeAndValue: lambda control: {"type": oids.name_of(control.oid), "value": _control(control)},
+    CRLStatus: _crl_status,
     CertId: lambda item: {"issuer": _general_name(item.issuer), "serialNumber": _serial(item.serial_number)},
 }
 
@@ -583,8 +595,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Variant):
         if value.tag == "certificate":
             return {value.tag: _certificate(der(value.value))}
-        if value.tag in ("sender", "dpn", "issuer"):
-            return {value.tag: _general_name(value.value) if value.tag == "sender" else _hex(der(value.value))}
+        if value.tag == "sender":
+            return {value.tag: _general_name(value.value)}
         return {value.tag: _plain(value.value)}
     result: dict[str, Any] = {}
     for field in dataclasses.fields(value):

@@ -196,7 +196,12 @@ BODIES: list[tuple[BodyType, Any, str]] = [
             status=WAITING,
             new_sig_cert=tlv(CERTIFICATE),
             ca_certs=[tlv(CERTIFICATE)],
-            key_pair_hist=[CertifiedKeyPair.of(CERTIFICATE)],
+            key_pair_hist=[
+                CertifiedKeyPair.of(CERTIFICATE),
+                CertifiedKeyPair(
+                    cert_or_enc_cert=Variant(tlv(encode(EncryptedValue(enc_value=SIGNATURE))), "encryptedCert")
+                ),
+            ],
         ),
         "KeyRecRepContent",
     ),

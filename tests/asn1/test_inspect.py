@@ -27,9 +27,11 @@ from opensslcmp.asn1 import (
     CertResponse,
     CertStatus,
     CertTemplate,
+    CRLStatus,
     ErrorMsgContent,
     Extension,
     InfoTypeAndValue,
+    KemBMParameter,
     Null,
     PBKDF2Params,
     PBMAC1Params,
@@ -431,7 +433,14 @@ def test_rare_values_are_readable() -> None:
         encode_info(oids.IT_CONFIRM_WAIT_TIME, MOMENT),
         encode_info(oids.IT_ORIG_PKI_MESSAGE, [CLEAN["ir"]]),
         encode_info(oids.IT_KEY_PAIR_PARAM_REQ, oids.EC_PUBLIC_KEY),
-        INFO(oids.IT_CA_CERTS, b"\x05\x00"),
+        encode_info(
+            oids.IT_CRL_STATUS_LIST,
+            [
+                CRLStatus.of_issuer(NAME, MOMENT),
+                CRLStatus.of_url("http://crl.example/ca.crl"),
+                CRLStatus(source=Variant(tlv(b"\xa0\x01\x05"), "dpn")),
+            ],
+        ),
         INFO("1.2.3.1", b"\x06\x01\x2a"),
         INFO("1.2.3.2", b"\x02\x01\xff"),
         INFO("1.2.3.3", b"\x18\x0f20260504030201Z"),
@@ -454,6 +463,11 @@ def test_rare_values_are_readable() -> None:
     assert values[5] == "2026-05-04T00:00:00Z"
     assert values[6][0]["size"] == len(CLEAN["ir"])
     assert values[7] == oids.EC_PUBLIC_KEY
+    assert values[8] == [
+        {"issuer": ["CN=device"], "thisUpdate": "2026-05-04T00:00:00Z"},
+        {"url": ["http://crl.example/ca.crl"]},
+        {"source": "a00105"},
+    ]
     assert values[9:14] == ["1.2", -1, "2026-05-04T03:02:01Z", "ä", hex(int("01" * 20, 16))]
     assert values[14] == "180178"
     assert values[15] == "NULL"
@@ -481,6 +495,30 @@ def test_announcements_and_controls_are_described() -> None:
     assert values == [{"issuer": "CN=device", "serialNumber": "0x9"}, "(not shown)", "(not shown)", "0500", 5]
     assert "secret" not in render(description)
     assert "736563726574" not in json.dumps(description["body"])
+
+
+def test_huge_certificates_are_not_looked_into() -> None:
+    huge = certificate(*[extension("1.2.3", bytes(1000))] * 100)
+    description = describe(build(IP, answer(ca_pubs=[tlv(huge)])))
+    assert "problem" in description["body"]["caPubs"][0]
+
+
+def test_extensions_of_a_template_are_read() -> None:
+    extensions = [
+        extension(oids.EXT_SUBJECT_KEY_IDENTIFIER, b"\x04\x02\x01\x02"),
+        extension(oids.EXT_SUBJECT_KEY_IDENTIFIER, b"\x05\x00"),
+        extension("1.2.3", b"\x05\x00"),
+    ]
+    described = describe(build(IR, [request(replace(TEMPLATE, extensions=extensions))]))
+    values = [one["value"] for one in described["body"][0]["certReq"]["certTemplate"]["extensions"]]
+    assert values == ["0102", "0500", "0500"]
+
+
+def test_kem_based_mac_is_described() -> None:
+    parameters = KemBMParameter(kdf=SHA256, len=32, mac=HMAC)
+    der = build(IR, PLAIN, protection_alg=encode(algorithm(oids.KEM_BASED_MAC, encode(parameters))))
+    assert rules(der) == set()
+    assert describe(der)["header"]["protectionAlg"]["algorithm"] == "id-KemBasedMac"
 
 
 def test_encrypted_keys_are_not_shown() -> None:
