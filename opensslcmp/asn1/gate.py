@@ -96,7 +96,7 @@ _SHALLOW = {
     BodyType.NESTED: 0,
     BodyType.CANN: 0,
     BodyType.CKUANN: 1,
-    BodyType.RP: 3,
+    BodyType.RP: 4,
 }
 _LISTS = {
     BodyType.IR: "max_requests",
@@ -112,6 +112,7 @@ _LISTS = {
     BodyType.POPDECR: "max_requests",
     BodyType.GENM: "max_infos",
     BodyType.GENP: "max_infos",
+    BodyType.CRLANN: "max_requests",
     BodyType.NESTED: "max_nested_messages",
 }
 _SMALL_HEADER = 1024

@@ -309,6 +309,7 @@ ITEMS = {
     BodyType.POLL_REP: wrap(0x30, b"\x02\x01\x00\x02\x01\x00"),
     BodyType.POPDECR: b"\x02\x01\x00",
     BodyType.GENM: wrap(0x30, b"\x06\x01\x2a"),
+    BodyType.CRLANN: b"\x30\x00",
     BodyType.NESTED: b"\x30\x00",
 }
 
@@ -338,6 +339,26 @@ def test_huge_lists_cost_no_more_than_the_limits_allow() -> None:
         with contextlib.suppress(BadMessage):
             admit(bomb).content()
         assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize("body_type", list(BodyType), ids=lambda body_type: body_type.text)
+def test_long_lists_at_any_depth_of_a_body_cost_little(body_type: BodyType) -> None:
+    for item in (b"\x30\x00", b"\x0c\x00", b"\x02\x01\x00", wrap(0x30, b"\x06\x01\x2a\x04\x00")):
+        many = wrap(0x30, item * (400_000 // len(item)))
+        for body in (
+            many,
+            wrap(0x30, many),
+            wrap(0x30, b"\x02\x01\x02" + many),
+            wrap(0x30, wrap(0x30, b"\x02\x01\x02" + many)),
+            wrap(0x30, wrap(0x30, wrap(0x30, b"\x02\x01\x02" + many))),
+            wrap(0x30, wrap(0xA1, many) + b"\x30\x00"),
+            wrap(0x30, b"\x30\x00" + wrap(0xA0, many)),
+        ):
+            admitted = admit(message(body, body_type))
+            began = time.process_time()
+            with contextlib.suppress(BadMessage):
+                admitted.content()
+            assert time.process_time() - began < 0.1
 
 
 def test_deep_nesting_of_anything_is_bounded() -> None:
