@@ -509,7 +509,7 @@ static int opensslcmp_load(const char *uri, const unsigned char *data, size_t le
     BIO *bio = NULL;
     OSSL_STORE_CTX *store = NULL;
     OSSL_STORE_INFO *info;
-    int failed = 1;
+    int failed = 1, nothing = 0;
 
     ERR_clear_error();
     *key = NULL;
@@ -523,7 +523,7 @@ static int opensslcmp_load(const char *uri, const unsigned char *data, size_t le
         failed = 0;
         while (!failed && !OSSL_STORE_eof(store)) {
             if ((info = OSSL_STORE_load(store)) == NULL) {
-                failed = OSSL_STORE_error(store);
+                failed = OSSL_STORE_error(store) || ++nothing > 100;
                 continue;
             }
             if (OSSL_STORE_INFO_get_type(info) == OSSL_STORE_INFO_PKEY && *key == NULL)

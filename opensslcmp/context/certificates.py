@@ -2,7 +2,8 @@
 
 ``Trust`` is immutable: anchors, CRLs and intermediates are decoded once. Each path is built in an X509_STORE of its own,
 so no message ever changes what another one is checked against. A verified path is remembered until the first of its
-certificates or CRLs ends or ``cache_seconds`` are over; a failure is never remembered. To take a revocation into account
+certificates or CRLs ends or ``cache_seconds`` are over, and counts again for a message that brings the intermediates
+which this ``Trust`` does not have itself; a failure is never remembered. To take a revocation into account
 make a new ``Trust`` with the new CRL, or call ``forget``.
 """
 
@@ -85,6 +86,8 @@ def load_certificate(source: CertificateSource, password: bytes | str | None = N
 def _bytes(source: Any) -> bytes:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
+    if isinstance(source, str) and "-----BEGIN" in source:
+        return source.encode()
     if isinstance(source, (str, os.PathLike)):
         return Path(source).read_bytes()
     raise TypeError(f"not a source of a certificate: {type(source).__name__}")
@@ -121,7 +124,7 @@ class Facts:
     fingerprint: bytes
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=512)
 def facts(certificate: bytes) -> Facts:
     """What rules ask of a certificate (DER); remembered.
 
@@ -175,7 +178,7 @@ def same_name(one: bytes, other: bytes) -> bool:
         return False
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _canonical(name: bytes) -> tuple[tuple[tuple[bytes, object], ...], ...]:
     result = []
     for start, end in elements(name):
@@ -220,6 +223,7 @@ def _relevant(leaf: bytes, untrusted: Sequence[bytes], limit: int) -> list[bytes
 @dataclass(frozen=True, slots=True)
 class _Path:
     chain: tuple[bytes, ...]
+    needs: frozenset[bytes]
     since: float
     until: float
 
@@ -256,6 +260,7 @@ class Trust:
         "_flags",
         "_level",
         "_lock",
+        "_own",
         "_owned",
         "_since",
         "_some_crls",
@@ -285,6 +290,7 @@ class Trust:
             raise ValueError("at least one trust anchor is needed")
         extra = [each for source in untrusted for each in load_certificates(source)]
         lists = [each for source in crls for each in _load_crls(source)]
+        self._own = frozenset((*self.anchors, *extra))
         native_anchors = [_native_certificate(each) for each in self.anchors]
         native_extra = [_native_certificate(each) for each in extra]
         native_crls = [_native_crl(each.public_bytes(Encoding.DER)) for each in lists]
@@ -307,7 +313,7 @@ class Trust:
         self._level = security_level
         self._cache_seconds = cache_seconds
         self._cache_size = cache_size
-        self._cache: OrderedDict[tuple[bytes, tuple[bytes, ...]], _Path] = OrderedDict()
+        self._cache: OrderedDict[bytes, _Path] = OrderedDict()
         self._lock = threading.Lock()
 
     def path(
@@ -326,28 +332,27 @@ class Trust:
         Source: X509_verify_cert(3).
         """
         moment = time.time() if at is None else _seconds(at)
-        key = (certificate, tuple(untrusted))
         with self._lock:
-            known = self._cache.get(key)
-            if known is not None:
-                if known.since <= moment <= known.until:
-                    self._cache.move_to_end(key)
-                    return known.chain
-                del self._cache[key]
-        chain = self._build(certificate, key[1], moment)
+            known = self._cache.get(certificate)
+            if known is not None and known.since <= moment <= known.until and known.needs.issubset(untrusted):
+                self._cache.move_to_end(certificate)
+                return known.chain
+        chain = self._build(certificate, untrusted, moment)
         all_facts = [facts(each) for each in chain]
         path = _Path(
             chain,
+            frozenset(chain[1:]) - self._own,
             max(self._since, *(each.not_before for each in all_facts)),
             min(self._until, moment + self._cache_seconds, *(each.not_after for each in all_facts)),
         )
         with self._lock:
-            self._cache[key] = path
+            self._cache[certificate] = path
+            self._cache.move_to_end(certificate)
             while len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
         return chain
 
-    def _build(self, certificate: bytes, untrusted: tuple[bytes, ...], moment: float) -> tuple[bytes, ...]:
+    def _build(self, certificate: bytes, untrusted: Sequence[bytes], moment: float) -> tuple[bytes, ...]:
         ders = [certificate, *_relevant(certificate, untrusted, 2 * self._depth)]
         error = ffi.new("int[2]")
         out = ffi.new("unsigned char **")

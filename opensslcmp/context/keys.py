@@ -313,8 +313,8 @@ class PrivateKey:
         """The private key of ``source``.
 
         Args:
-            source: a ``cryptography`` private key, PEM or DER bytes (PKCS#8, encrypted or not, a traditional form, or
-                PKCS#12), a path to such a file, a provider URI (``pkcs11:``, ``file:``), or a PrivateKey.
+            source: a ``cryptography`` private key, PEM (bytes or text) or DER (PKCS#8, encrypted or not, a traditional
+                form, or PKCS#12), a path to such a file, a provider URI (``pkcs11:``, ``file:``), or a PrivateKey.
             password: opens an encrypted key or a token; without one, nothing is asked on a terminal.
 
         Raises:
@@ -481,6 +481,8 @@ def load_store(source: Any, password: bytes | str | None = None) -> tuple[Any, l
     elif isinstance(source, str):
         if source.startswith(("pkcs11:", "file:", "handle:", "org.openssl.")):
             uri = source.encode()
+        elif "-----BEGIN" in source:
+            data = source.encode()
         else:
             data = Path(source).read_bytes()
     elif hasattr(source, "private_bytes"):
@@ -507,8 +509,11 @@ def load_store(source: Any, password: bytes | str | None = None) -> tuple[Any, l
     finally:
         lib.opensslcmp_free(certificates[0])
     if result != 1:
-        # The queue may name algorithms and files; OpenSSL never puts a password into it.
-        raise OpenSSLError(drain(), "the key does not load: not a key, or a wrong or missing password")
+        # The queue may name algorithms and files, never a password; but a URI may hold a PIN.
+        queue = drain()
+        if uri is not None and b"pin" in uri:
+            queue = [entry.partition(" (")[0] for entry in queue]
+        raise OpenSSLError(queue, "the key does not load: not a key, or a wrong or missing password")
     return pointer, split(ders)
 
 

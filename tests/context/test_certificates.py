@@ -31,6 +31,7 @@ def test_a_certificate_loads_from_every_source(tmp_path: Path) -> None:
     for number, encoding in enumerate((Encoding.PEM, Encoding.DER)):
         data = LEAF.public_bytes(encoding)
         path = tmp_path / f"certificate{number}"
+        assert encoding is Encoding.DER or load_certificate(data.decode()) == der(LEAF)
         path.write_bytes(data)
         for source in LEAF, data, bytearray(data), path, str(path), path.as_uri():
             assert load_certificate(source) == der(LEAF)
@@ -274,6 +275,14 @@ def test_paths_are_remembered_until_forgotten_and_in_bounded_number(monkeypatch:
     trust.forget()
     trust.path(leaves[2])
     assert built[5:] == [leaves[2]]
+
+
+def test_a_remembered_path_counts_only_for_messages_that_bring_its_intermediates() -> None:
+    trust = Trust(ROOT)
+    assert len(trust.path(der(LEAF), [der(INTER)])) == 3
+    assert len(trust.path(der(LEAF), [der(ROOT), der(INTER)])) == 3
+    assert _failure(trust, LEAF) is FailureInfo.SIGNER_NOT_TRUSTED
+    assert len(trust.path(der(LEAF), [der(INTER)])) == 3
 
 
 def test_a_remembered_path_is_built_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,6 +275,25 @@ def test_traditional_forms_load() -> None:
         assert PrivateKey.load(data).public_key_der == PrivateKey.load(key(kind)).public_key_der
 
 
+def test_pem_as_text_loads_and_never_ends_up_in_an_exception() -> None:
+    text = PrivateKey.load(key()).to_pem().decode()
+    assert PrivateKey.load(text).bits == 256
+    with pytest.raises(OpenSSLError) as caught:
+        PrivateKey.load(text.replace("PRIVATE KEY", "SOMETHING"))
+    assert text.splitlines()[1] not in str(caught.value)
+
+
+def test_curve_parameters_before_the_key_do_no_harm() -> None:
+    parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    assert PrivateKey.load(parameters + PrivateKey.load(key()).to_pem()).bits == 256
+
+
+def test_a_pin_in_a_uri_is_not_told(tmp_path: Path) -> None:
+    with pytest.raises(OpenSSLError) as caught:
+        PrivateKey.load(f"file:{tmp_path}/none?pin-value=4711")
+    assert "4711" not in str(caught.value)
+
+
 def test_a_key_loads_from_pkcs12(tmp_path: Path) -> None:
     data = pkcs12.serialize_key_and_certificates(
         b"name", key("ec"), device("ec"), None, BestAvailableEncryption(b"correct horse")

@@ -19,7 +19,7 @@ from opensslcmp.asn1 import NULL_DN, PBKDF2Params, PBMAC1Params, PBMParameter, a
 from opensslcmp.asn1 import der as encode
 from opensslcmp.asn1.gate import Message
 from opensslcmp.asn1.message import protected_part
-from opensslcmp.context import protection
+from opensslcmp.context import certificates, keys, protection
 from opensslcmp.context.certificates import Trust
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import (
@@ -624,6 +624,39 @@ def test_fresh_bytes_never_repeat_also_in_a_forked_child() -> None:
     assert os.read(reading, 16) != fresh_bytes(16)
     os.close(reading)
     os.close(writing)
+
+
+class _Counting:
+    """``lib``, counting the calls into C."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(lib, name)
+        if not callable(value):
+            return value
+
+        def call(*arguments: Any) -> Any:
+            self.calls.append(name)
+            return value(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: MacProtector(SECRET), signer, lambda: signer("rsa"), lambda: signer("ed25519")]
+)
+def test_protecting_and_verifying_cross_into_c_once_each(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    protector = make()
+    verify(admit(message(protector)), secrets=secrets, trust=TRUST)
+    counting = _Counting()
+    for module in (protection, keys, certificates):
+        monkeypatch.setattr(module, "lib", counting)
+    protected = admit(message(protector))
+    assert len(counting.calls) == 1
+    verify(protected, secrets=secrets, trust=TRUST)
+    assert len(counting.calls) == 2
 
 
 def test_eight_threads_protect_and_verify_with_shared_objects() -> None:
