@@ -1,1 +1,47 @@
-"""See design: server layer."""
+"""The server: an answer to one message. ``Responder.handle`` is all of it; ``CA`` is an authority to put behind it.
+
+``open_responder(directory)`` gives a Responder for the CA in a directory. The store on SQLite needs the ``server`` extra.
+"""
+
+from opensslcmp.server.authority import (
+    Authority,
+    CertificateRequest,
+    InfoRequest,
+    Issued,
+    Pending,
+    Publisher,
+    RevocationRequest,
+)
+from opensslcmp.server.ca import CA, open_responder
+from opensslcmp.server.memory import MemoryStore
+from opensslcmp.server.peer import Peer
+from opensslcmp.server.profile import IssuingProfile
+from opensslcmp.server.responder import Responder
+from opensslcmp.server.rules import PROFILES, RULES, Rule, Stage, ValidationProfile, profile_named
+from opensslcmp.server.secret_book import FoundSecret, SecretBook
+from opensslcmp.server.store import Store
+
+__all__ = [
+    "CA",
+    "PROFILES",
+    "RULES",
+    "Authority",
+    "CertificateRequest",
+    "FoundSecret",
+    "InfoRequest",
+    "Issued",
+    "IssuingProfile",
+    "MemoryStore",
+    "Peer",
+    "Pending",
+    "Publisher",
+    "Responder",
+    "RevocationRequest",
+    "Rule",
+    "SecretBook",
+    "Stage",
+    "Store",
+    "ValidationProfile",
+    "open_responder",
+    "profile_named",
+]

@@ -1,0 +1,170 @@
+"""The seam to whoever decides: what the Responder asks, and what it is told.
+
+The Responder has checked the protocol before it asks: who sent the message, the proof of possession, the transaction.
+An authority says whether this requester gets this certificate, and makes it. It keeps no transaction: what it answers
+is recorded by the Responder in one commit with the response. When that commit is lost (another process was faster),
+the certificate never leaves and the authority is asked again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+from opensslcmp.asn1 import Extension, InfoTypeAndValue
+from opensslcmp.context.protection import Verified
+from opensslcmp.enums import BodyType, RevocationReason
+from opensslcmp.server.peer import Peer
+
+__all__ = [
+    "Authority",
+    "CertificateRequest",
+    "InfoRequest",
+    "Issued",
+    "Pending",
+    "Publisher",
+    "RevocationRequest",
+]
+
+
+_NOWHERE = Peer()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CertificateRequest:
+    """One request for one certificate, its proof of possession verified.
+
+    Attributes:
+        kind: IR, CR, KUR or P10CR.
+        subject: DER of the Name asked for; None when there is none.
+        public_key: SubjectPublicKeyInfo in DER, as the requester sent it.
+        extensions: asked for.
+        not_before, not_after: validity asked for, in UTC.
+        issuer: DER of the Name that is to issue; None when the requester does not care.
+        requester: the verified credential.
+        ra: the requester is an authorised registration authority.
+        peer: where it came from.
+        now: the Responder's time, in UTC.
+        transaction_id: of the message.
+        cert_req_id: of the request.
+        old_certificate: the certificate to be updated, DER; of a KUR.
+        cert_profile: the certProfile named for it.
+        pending: what ``Pending.reference`` said when this request was last asked; None at first.
+    """
+
+    kind: BodyType
+    subject: bytes | None
+    public_key: bytes = field(repr=False)
+    extensions: tuple[Extension, ...] = ()
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    issuer: bytes | None = None
+    requester: Verified
+    ra: bool = False
+    peer: Peer = _NOWHERE
+    now: datetime
+    transaction_id: bytes
+    cert_req_id: int = 0
+    old_certificate: bytes | None = field(default=None, repr=False)
+    cert_profile: str | None = None
+    pending: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Issued:
+    """A certificate.
+
+    Attributes:
+        certificate: DER.
+        chain: DER of its issuer and so on; sent in extraCerts.
+        ca_certificates: DER of root certificates for caPubs; sent only in an ip under a MAC.
+        changes: what differs from what was asked, for people; some make the status grantedWithMods.
+    """
+
+    certificate: bytes = field(repr=False)
+    chain: tuple[bytes, ...] = field(default=(), repr=False)
+    ca_certificates: tuple[bytes, ...] = field(default=(), repr=False)
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pending:
+    """Not decided yet: the requester is told to ask again.
+
+    Attributes:
+        check_after_seconds: when.
+        text: why, for people.
+        reference: comes back in ``CertificateRequest.pending``.
+    """
+
+    check_after_seconds: int = 60
+    text: str = ""
+    reference: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RevocationRequest:
+    """A certificate that is to be revoked, by its holder or an authorised RA.
+
+    Attributes:
+        certificate: DER; None when the Responder's store does not have it.
+        issuer: DER of its issuer's Name.
+        serial_number: of the certificate.
+        reason: why.
+        requester, ra, peer, now: as in CertificateRequest.
+    """
+
+    certificate: bytes | None = field(repr=False)
+    issuer: bytes
+    serial_number: int
+    reason: RevocationReason
+    requester: Verified
+    ra: bool = False
+    peer: Peer = _NOWHERE
+    now: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InfoRequest:
+    """One infoType of a genm.
+
+    Attributes:
+        oid: dotted.
+        value: DER, or None when absent.
+        requester, peer, now: as in CertificateRequest.
+    """
+
+    oid: str
+    value: bytes | None
+    requester: Verified
+    peer: Peer = _NOWHERE
+    now: datetime
+
+
+class Authority(Protocol):
+    """Decides. May be called from several threads at once.
+
+    Each method may raise ``Rejected`` with a failInfo, which the requester is told. Any other exception is logged with
+    its traceback, and the requester is told systemFailure.
+    """
+
+    def issue(self, request: CertificateRequest) -> Issued | Pending:
+        """The certificate, or "later"."""
+
+    def confirm(self, issued: Issued, accepted: bool) -> None:
+        """The requester confirmed the certificate, or rejected it or let its time pass: then it is revoked."""
+
+    def revoke(self, request: RevocationRequest) -> None:
+        """Return when the certificate is to be revoked."""
+
+    def info(self, request: InfoRequest) -> list[InfoTypeAndValue]:
+        """What to answer; an empty list for an infoType that is not known here."""
+
+
+@runtime_checkable
+class Publisher(Protocol):
+    """An authority that wants to know when revocations have become durable."""
+
+    def publish(self) -> None:
+        """Called after a commit that revoked something. What it raises is logged."""

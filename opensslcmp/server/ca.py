@@ -1,0 +1,514 @@
+"""A certification authority in a directory, with its key in libcrypto.
+
+The directory (mode 0700) holds ``ca.pem`` (the certificate, then its chain), ``ca.key`` (0600), ``ca.db`` (what was
+issued, revoked and is going on), ``vault.key`` (0600; opens the shared secrets in ``ca.db``) and ``ca.crl`` (DER, written
+anew whenever something is revoked).
+
+What does not change from one certificate to the next is computed once; issuing is one encoding and one signature.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from opensslcmp.asn1 import (
+    AlgorithmIdentifier,
+    CertTemplate,
+    Extension,
+    GeneralizedTime,
+    InfoTypeAndValue,
+    TBSCertificate,
+    UTCTime,
+    Validity,
+    attach_signature,
+    decode,
+    elements,
+    encode,
+    oids,
+    tlv,
+    wrap,
+)
+from opensslcmp.asn1 import Certificate as CertificateSyntax
+from opensslcmp.context.certificates import Trust, facts, load_certificates, same_name
+from opensslcmp.context.keys import PrivateKey
+from opensslcmp.context.protection import fresh_bytes
+from opensslcmp.credentials import KeySource, Signer
+from opensslcmp.enums import BodyType, FailureInfo
+from opensslcmp.errors import ProtectionError, Rejected
+from opensslcmp.server.authority import CertificateRequest, InfoRequest, Issued, RevocationRequest
+from opensslcmp.server.crl import build_crl
+from opensslcmp.server.profile import IssuingProfile, key_identifier, key_usage
+from opensslcmp.server.responder import Responder
+from opensslcmp.server.rules import ValidationProfile, profile_named
+from opensslcmp.server.secret_book import Sealer, SecretBook
+from opensslcmp.server.store import Store, StoredSecret
+from opensslcmp.server.vault import Vault
+
+__all__ = ["CA", "open_responder"]
+
+logger = logging.getLogger("opensslcmp.server")
+
+_AKI = "2.5.29.35"
+_SAN = "2.5.29.17"
+_NULL_DN = b"0\x00"
+
+
+class CA:
+    """Issues and revokes certificates: an ``Authority``. May be used by several threads at once.
+
+    Args:
+        certificate: DER of its certificate.
+        key: its private key.
+        store: what it remembers; the Responder has the same.
+        sealer: opens the secrets in the store.
+        chain: DER of the certificates above it, its issuer first.
+        profiles: the first is for who names none; others are chosen by certProfile.
+        crl_days: how long a CRL is good for; half-way it is made anew.
+        crl_file: where the CRL is written; None: nowhere.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        certificate: bytes,
+        key: PrivateKey,
+        store: Store,
+        sealer: Sealer,
+        *,
+        chain: Iterable[bytes] = (),
+        profiles: Iterable[IssuingProfile] = (IssuingProfile(),),
+        crl_days: float = 7.0,
+        crl_file: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        about = facts(certificate)
+        self.certificate = certificate
+        self.chain = tuple(chain)
+        self.store = store
+        self.secrets = SecretBook(store, sealer, clock=clock)
+        self.profiles = {profile.name: profile for profile in profiles}
+        self._default = next(iter(self.profiles.values()))
+        self.reuse_key = self._default.reuse_key
+        self.reissue = self._default.reissue
+        self._key = key
+        self._clock = clock
+        self._subject = about.subject
+        self._issuer = tlv(about.subject)
+        self._key_id = about.key_id
+        self._end = datetime.fromtimestamp(about.not_after, UTC)
+        self._algorithm = key.signature_algorithm()
+        self._identifier = decode(AlgorithmIdentifier, self._algorithm)
+        self._authority_key: list[Extension] = []
+        if about.key_id is not None:
+            value = wrap(0x30, wrap(0x80, about.key_id))
+            self._authority_key = [Extension(extn_id=x509.ObjectIdentifier(_AKI), extn_value=value)]
+        self._issuing_chain = (certificate, *self.chain)
+        self._crl_days = crl_days
+        self._crl_file = crl_file
+        self._crl_lock = threading.Lock()
+        self._crl: tuple[int, float, bytes, datetime] | None = None
+
+    # -- its directory -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        directory: str | os.PathLike[str],
+        subject: str | x509.Name = "CN=CMP CA",
+        key: str | KeySource = "ec:P-256",
+        days: float = 3650.0,
+        *,
+        profiles: Iterable[IssuingProfile] = (IssuingProfile(),),
+        crl_days: float = 7.0,
+        clock: Callable[[], float] = time.time,
+    ) -> CA:
+        """A new CA with a self-signed certificate, in a directory that is made when it is not there.
+
+        Args:
+            subject: as RFC 4514 writes it, or a ``cryptography`` name.
+            key: kind of a new key (``PrivateKey.generate``); any other source of a key is used and not written down.
+            days: validity of its certificate.
+            profiles, crl_days, clock: as for ``open``.
+
+        Raises:
+            FileExistsError: there is a CA already.
+            ValueError: no such kind of key, or a subject that is none.
+
+        Source: RFC 5280, 4.2.1.3 and 4.2.1.9; RFC 9483, 3.2 (digitalSignature, since it signs messages).
+        """
+        place = Path(directory)
+        name = x509.Name.from_rfc4514_string(subject) if isinstance(subject, str) else subject
+        if not name.rdns:
+            raise ValueError("a CA needs a subject")
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for existing in ("ca.pem", "ca.key", "ca.db", "vault.key"):
+            if (place / existing).exists():
+                raise FileExistsError(f"{place / existing} is there already")
+        if isinstance(key, str) and not key.startswith(("pkcs11:", "file:")):
+            private = PrivateKey.generate(key)
+            _write_new(place / "ca.key", private.to_pem())
+        else:
+            private = PrivateKey.load(key)
+        certificate = _self_signed(private, name.public_bytes(), days)
+        _write_new(place / "ca.pem", _pem(certificate), mode=0o644)
+        Vault.create(place / "vault.key")
+        source = None if (place / "ca.key").exists() else private
+        result = cls.open(place, key=source, profiles=profiles, crl_days=crl_days, clock=clock)
+        result.crl()
+        return result
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        key: KeySource | None = None,
+        password: bytes | None = None,
+        profiles: Iterable[IssuingProfile] = (IssuingProfile(),),
+        crl_days: float = 7.0,
+        clock: Callable[[], float] = time.time,
+    ) -> CA:
+        """The CA in a directory.
+
+        Args:
+            key: source of its key when that is not in ``ca.key``, such as ``pkcs11:...``.
+            password: opens the key.
+
+        Raises:
+            FileNotFoundError: there is no CA.
+            OpenSSLError: the key does not load.
+            ValueError: the key is not the certificate's.
+        """
+        from opensslcmp.server.sqlstore import SQLStore
+
+        place = Path(directory)
+        certificate, *chain = load_certificates(place / "ca.pem")
+        private = PrivateKey.load(place / "ca.key" if key is None else key, password)
+        if private.public_key_der != facts(certificate).spki:
+            raise ValueError("the key is not the CA certificate's")
+        return cls(
+            certificate,
+            private,
+            SQLStore(place / "ca.db"),
+            Vault(place / "vault.key"),
+            chain=chain,
+            profiles=profiles,
+            crl_days=crl_days,
+            crl_file=place / "ca.crl",
+            clock=clock,
+        )
+
+    def close(self) -> None:
+        """Close its store."""
+        self.store.close()
+
+    @property
+    def signer(self) -> Signer:
+        """The credential that signs its messages: its own certificate and key."""
+        return Signer(self.certificate, self._key, self.chain)
+
+    # -- secrets -------------------------------------------------------------------------------------------------
+
+    def add_secret(
+        self, reference: str | bytes, secret: str | bytes | None = None, *, single_use: bool = False
+    ) -> bytes:
+        """As ``SecretBook.add``."""
+        return self.secrets.add(reference, secret, single_use=single_use)
+
+    def remove_secret(self, reference: str | bytes) -> bool:
+        """As ``SecretBook.remove``."""
+        return self.secrets.remove(reference)
+
+    def list_secrets(self) -> list[StoredSecret]:
+        """As ``SecretBook.list``."""
+        return self.secrets.list()
+
+    # -- Authority -----------------------------------------------------------------------------------------------
+
+    def issue(self, request: CertificateRequest) -> Issued:
+        """A certificate by the profile that the request names.
+
+        Raises:
+            Rejected: badCertTemplate, unacceptedExtension.
+            OpenSSLError: the key does not sign.
+        """
+        profile = self._default
+        if request.cert_profile is not None:
+            chosen = self.profiles.get(request.cert_profile)
+            if chosen is None:
+                raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "no such certProfile")
+            profile = chosen
+        if request.issuer not in {None, _NULL_DN, self._subject} and not same_name(
+            request.issuer or b"", self._subject
+        ):
+            raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "the issuer asked for is not this CA")
+        subject, requested = request.subject or _NULL_DN, request.extensions
+        if request.kind is BodyType.KUR and request.old_certificate is not None:
+            subject, requested = _like_before(profile, request, request.old_certificate)
+        profile.check_key(request.public_key)
+        profile.check_subject(subject)
+        begin, end, changed_validity = profile.validity(request.now, request.not_before, request.not_after, self._end)
+        extensions, changed_extensions = profile.extensions(requested, subject, request.public_key)
+        to_be_signed = encode(
+            TBSCertificate(
+                version=2,
+                serial_number=_serial_number(),
+                signature=self._identifier,
+                issuer=self._issuer,
+                validity=Validity.between(begin, end),
+                subject=tlv(subject),
+                subject_public_key_info=tlv(request.public_key),
+                extensions=extensions + self._authority_key,
+            )
+        )
+        signature = self._key.sign(to_be_signed, self._algorithm)
+        return Issued(
+            certificate=attach_signature(to_be_signed, self._algorithm, signature),
+            chain=self._issuing_chain,
+            ca_certificates=self._issuing_chain[-1:],
+            changes=changed_validity + changed_extensions,
+        )
+
+    def confirm(self, issued: Issued, accepted: bool) -> None:
+        """Nothing to do: the store keeps what was confirmed."""
+
+    def revoke(self, request: RevocationRequest) -> None:
+        """Return when the certificate is one of this CA's.
+
+        Raises:
+            Rejected: badCertId.
+        """
+        if not same_name(request.issuer, self._subject):
+            raise Rejected(FailureInfo.BAD_CERT_ID, "not a certificate of this CA")
+
+    def info(self, request: InfoRequest) -> list[InfoTypeAndValue]:
+        """caCerts, rootCaCert, certReqTemplate, crlStatusList and currentCRL.
+
+        Raises:
+            Rejected: badDataFormat.
+
+        Source: RFC 9810, 5.3.19; RFC 9483, 4.3.
+        """
+        make = InfoTypeAndValue.make
+        if request.oid == oids.IT_CA_CERTS:
+            return [make(oids.IT_CA_CERTS, wrap(0x30, b"".join(self._issuing_chain)))]
+        if request.oid == oids.IT_ROOT_CA_CERT:
+            try:
+                facts(request.value or b"")
+            except ProtectionError:
+                raise Rejected(FailureInfo.BAD_DATA_FORMAT, "rootCaCert has no certificate") from None
+            return [make(oids.IT_ROOT_CA_KEY_UPDATE)]
+        if request.oid == oids.IT_CERT_REQ_TEMPLATE:
+            return [make(oids.IT_CERT_REQ_TEMPLATE, _REQUEST_TEMPLATE)]
+        if request.oid == oids.IT_CURRENT_CRL:
+            return [make(oids.IT_CURRENT_CRL, self.crl())]
+        if request.oid == oids.IT_CRL_STATUS_LIST:
+            try:
+                wanted = self._wants_crl(request.value or b"")
+            except ValueError:
+                raise Rejected(FailureInfo.BAD_DATA_FORMAT, "crlStatusList does not decode") from None
+            return [make(oids.IT_CRLS, wrap(0x30, self.crl()) if wanted else None)]
+        return []
+
+    def _wants_crl(self, statuses: bytes) -> bool:
+        """A CRLStatus is about our CRL and has none, or an older one (RFC 9810, 5.3.19.17).
+
+        Raises:
+            ValueError: it is no list of CRLStatus.
+        """
+        crl = self.crl()
+        assert self._crl is not None
+        current = self._crl[3]
+        items = [statuses[a:b] for a, b in elements(statuses)]
+        if not items:
+            raise ValueError("no CRLStatus")
+        for item in items:
+            source, *rest = [item[a:b] for a, b in elements(item)]
+            if self._subject not in source and not (source[:1] == b"\xa0" and b"\x86" in source):
+                continue
+            if not rest:
+                return True
+            kind: type[UTCTime] | type[GeneralizedTime] = UTCTime if rest[0][:1] == b"\x17" else GeneralizedTime
+            if decode(kind, rest[0]).as_datetime() < current:
+                return True
+        return not crl
+
+    # -- revocation ----------------------------------------------------------------------------------------------
+
+    def crl(self) -> bytes:
+        """DER of the CRL of now; made anew when something was revoked, or half its time is over.
+
+        Raises:
+            OpenSSLError: the key does not sign.
+        """
+        now = self._clock()
+        known = self._crl
+        if known is not None and known[0] == self.store.revision() and now < known[1]:
+            return known[2]
+        with self._crl_lock:
+            known = self._crl
+            revision, revocations = self.store.revocations(now)
+            if known is not None and known[0] == revision and now < known[1]:
+                return known[2]
+            this_update = datetime.fromtimestamp(now, UTC).replace(microsecond=0)
+            crl = build_crl(
+                issuer=self._subject,
+                key=self._key,
+                algorithm=self._algorithm,
+                key_id=self._key_id,
+                number=self.store.next_number("crl"),
+                this_update=this_update,
+                next_update=this_update + timedelta(days=self._crl_days),
+                revocations=revocations,
+            )
+            self._crl = (revision, now + self._crl_days * 43200.0, crl, this_update)
+            if self._crl_file is not None:
+                _replace(self._crl_file, crl)
+            return crl
+
+    def publish(self) -> None:
+        """Write the CRL, because something was revoked."""
+        self.crl()
+
+
+def open_responder(
+    directory: str | os.PathLike[str],
+    *,
+    profile: str | ValidationProfile = "rfc9810",
+    signer: Signer | None = None,
+    anchors: Iterable[bytes] = (),
+    issuing: Iterable[IssuingProfile] = (IssuingProfile(),),
+    key: KeySource | None = None,
+    password: bytes | None = None,
+    registration_authorities: Iterable[bytes] = (),
+    implicit_confirm: bool = True,
+    confirm_wait_seconds: float = 600.0,
+    clock: Callable[[], float] = time.time,
+) -> Responder:
+    """A Responder for the CA in a directory; ``responder.authority`` is the CA. Close it when done.
+
+    Args:
+        profile: which rules are checked: ``rfc9810``, ``strict``, ``lenient``, or one of your own.
+        signer: signs answers in place of the CA's own key.
+        anchors: DER of certificates beside the CA's own whose holders may sign requests.
+        issuing: what certificates look like.
+        key, password: as for ``CA.open``.
+        registration_authorities, implicit_confirm, confirm_wait_seconds, clock: as for ``Responder``.
+
+    Raises:
+        FileNotFoundError, OpenSSLError, ValueError: as ``CA.open``; no such profile.
+    """
+    chosen = profile_named(profile) if isinstance(profile, str) else profile
+    ca = CA.open(directory, key=key, password=password, profiles=issuing, clock=clock)
+    try:
+        return Responder(
+            ca,
+            ca.store,
+            signer or ca.signer,
+            secrets=ca.secrets.find,
+            trust=Trust([ca.certificate, *anchors], untrusted=ca.chain),
+            profile=chosen,
+            registration_authorities=registration_authorities,
+            implicit_confirm=implicit_confirm,
+            confirm_wait_seconds=confirm_wait_seconds,
+            clock=clock,
+        )
+    except BaseException:
+        ca.close()
+        raise
+
+
+_EC_P256 = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107")
+_REQUEST_TEMPLATE = wrap(
+    0x30,
+    encode(CertTemplate()) + wrap(0x30, wrap(0x30, encode(x509.ObjectIdentifier(oids.REG_CTRL_ALG_ID)) + _EC_P256)),
+)
+"""CertReqTemplateValue: nothing prescribed but a proposal for the key (RFC 9810, 5.3.19.16)."""
+
+
+def _serial_number() -> int:
+    """20 octets, positive, 158 random bits (RFC 5280, 4.1.2.2)."""
+    return int.from_bytes(fresh_bytes(20), "big") >> 2 | 1 << 158
+
+
+def _like_before(
+    profile: IssuingProfile, request: CertificateRequest, old: bytes
+) -> tuple[bytes, tuple[Extension, ...]]:
+    """Subject and extensions of a key update: those of the old certificate, as far as nothing else is asked for."""
+    tbs = decode(CertificateSyntax, old).tbs
+    before = facts(old).subject
+    subject = before if request.subject in {None, _NULL_DN} else request.subject
+    assert subject is not None
+    requested = {each.oid: each for each in request.extensions}
+    previous = {each.oid: each for each in tbs.extensions or ()}
+    san, old_san = requested.get(_SAN), previous.get(_SAN)
+    if profile.update_keeps_names and not request.ra:
+        if not same_name(subject, before):
+            raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "a key update keeps the subject")
+        if san is not None and (old_san is None or san.extn_value != old_san.extn_value):
+            raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "a key update keeps the subjectAltName")
+    for oid in (_SAN, "2.5.29.15", "2.5.29.37"):
+        if oid not in requested and oid in previous:
+            requested[oid] = previous[oid]
+    return subject, tuple(requested.values())
+
+
+def _self_signed(key: PrivateKey, name: bytes, days: float) -> bytes:
+    algorithm = key.signature_algorithm()
+    now = datetime.now(UTC).replace(microsecond=0)
+    public_key = key.public_key_der
+    identifier = key_identifier(public_key)
+
+    def extension(oid: str, value: bytes, critical: bool = False) -> Extension:
+        return Extension(extn_id=x509.ObjectIdentifier(oid), critical=critical, extn_value=value)
+
+    to_be_signed = encode(
+        TBSCertificate(
+            version=2,
+            serial_number=_serial_number(),
+            signature=decode(AlgorithmIdentifier, algorithm),
+            issuer=tlv(name),
+            validity=Validity.between(now, now + timedelta(days=days)),
+            subject=tlv(name),
+            subject_public_key_info=tlv(public_key),
+            extensions=[
+                extension("2.5.29.19", bytes.fromhex("30030101ff"), True),
+                extension("2.5.29.15", key_usage("digitalSignature", "keyCertSign", "cRLSign"), True),
+                extension("2.5.29.14", wrap(0x04, identifier)),
+                extension(_AKI, wrap(0x30, wrap(0x80, identifier))),
+            ],
+        )
+    )
+    return attach_signature(to_be_signed, algorithm, key.sign(to_be_signed, algorithm))
+
+
+def _pem(certificate: bytes) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
+
+
+def _write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that is there whole, old or new, at any time."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    _write_new(new, content, mode=0o644)
+    new.replace(path)

@@ -1,0 +1,328 @@
+"""ir, cr, kur, p10cr, and what follows them: certConf, pollReq.
+
+Each request of a message is accepted, rejected or put off on its own. A rejection of a request is an answer like any
+other; only what concerns the whole message is an error.
+
+Source: RFC 9810, 5.3.1 to 5.3.4, 5.3.18, 5.3.22; RFC 9483, 4.1 and 4.4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+from cryptography.hazmat.asn1 import TLV
+
+from opensslcmp.asn1 import (
+    Attribute,
+    CertificationRequest,
+    CertifiedKeyPair,
+    CertRepMessage,
+    CertReqMsg,
+    CertResponse,
+    Extension,
+    InfoTypeAndValue,
+    Message,
+    PKIStatusInfo,
+    PollRep,
+    admit,
+    bits,
+    decode,
+    decode_list,
+    der,
+    elements,
+    encode,
+    encode_body,
+    general_time,
+    oids,
+    raw_cert_requests,
+    structure,
+    tlv,
+)
+from opensslcmp.context.certificates import facts
+from opensslcmp.context.protection import ProtectionKind
+from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
+from opensslcmp.errors import BadMessage, Rejected
+from opensslcmp.server.authority import CertificateRequest, Issued, Pending
+from opensslcmp.server.rules import REQUESTS, Stage, Wish
+from opensslcmp.server.store import CertificateRecord, CertificateState, TransactionState, certificate_key
+from opensslcmp.server.turn import Answer, Turn, refusal
+
+__all__ = ["ANSWER_TO", "confirm", "enroll", "poll", "wishes_of"]
+
+ANSWER_TO = {
+    BodyType.IR: BodyType.IP,
+    BodyType.CR: BodyType.CP,
+    BodyType.P10CR: BodyType.CP,
+    BodyType.KUR: BodyType.KUP,
+}
+_IMPLICIT_CONFIRM = InfoTypeAndValue.make(oids.IT_IMPLICIT_CONFIRM, b"\x05\x00")
+_EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
+
+
+@structure
+class _Extensions:
+    value: list[Extension]
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def wishes_of(message: Message) -> list[Wish]:
+    """The requests in an ir, cr, kur or p10cr.
+
+    Raises:
+        BadMessage: badDataFormat.
+    """
+    content = message.content()
+    if message.body_type is BodyType.P10CR:
+        return [_csr(content)]
+    requests: list[CertReqMsg] = content
+    wishes = []
+    for request, raw in zip(requests, raw_cert_requests(message.body_der), strict=True):
+        template = request.cert_req.cert_template
+        wishes.append(
+            Wish(
+                request.cert_req.cert_req_id,
+                template.subject_der,
+                template.public_key_der,
+                tuple(template.extensions or ()),
+                raw,
+                request,
+            )
+        )
+    return wishes
+
+
+def _csr(request: CertificationRequest) -> Wish:
+    try:
+        info = request.info
+        extensions: tuple[Extension, ...] = ()
+        if isinstance(info.attributes, TLV):
+            attributes = der(info.attributes)
+            if attributes[:1] != b"\xa0":
+                raise ValueError("attributes under a wrong tag")
+            for start, end in elements(attributes, 0xA0):
+                extensions += _requested_extensions(attributes[start:end])
+        return Wish(
+            -1,
+            der(info.subject),
+            der(info.subject_pk_info),
+            extensions,
+            der(request.certification_request_info),
+            info=info,
+            signature=(der(request.signature_algorithm), bits(request.signature)),
+        )
+    except ValueError as error:
+        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"the PKCS #10 request does not decode: {error}") from error
+
+
+def _requested_extensions(attribute: bytes) -> tuple[Extension, ...]:
+    """Extensions of an extensionRequest attribute; none of any other (RFC 2985, 5.4.2)."""
+    parsed = decode(Attribute, attribute)
+    if parsed.oid != _EXTENSION_REQUEST:
+        return ()
+    values = der(parsed.values)
+    found = [values[a:b] for a, b in elements(values, 0x31)]
+    if len(found) != 1:
+        raise ValueError("an extensionRequest without exactly one value")
+    extensions: list[Extension] = decode_list(_Extensions, found[0])
+    return tuple(extensions)
+
+
+# -- requests ------------------------------------------------------------------------------------------------------
+
+
+def enroll(turn: Turn) -> Answer:
+    """Answer an ir, cr, kur or p10cr."""
+    check = turn.check
+    check.open_transactions = turn.store.open_transactions(check.verified.identity)
+    check.profile.check(Stage.OPENING, check)
+    turn.request = check.message.der
+    return _answer(turn, check.message, wishes_of(check.message), pending=None)
+
+
+def _answer(turn: Turn, message: Message, wishes: list[Wish], pending: bytes | None) -> Answer:
+    """Ask the authority for each wish, and put the answers into one message."""
+    check = turn.check
+    check.wishes = len(wishes)
+    outcomes: list[Issued | Pending | Rejected] = []
+    for position, wish in enumerate(wishes):
+        check.wish, check.position = wish, position
+        try:
+            outcomes.append(_decide(turn, message, wish, pending))
+        except Exception as error:
+            outcomes.append(refusal(error))
+    waiting = [each for each in outcomes if isinstance(each, Pending)]
+    if waiting:
+        return _later(turn, message, wishes, waiting[0])
+
+    responses = []
+    chain: dict[bytes, None] = {}
+    roots: dict[bytes, None] = {}
+    implicit = turn.implicit_confirm and message.implicit_confirm
+    state = CertificateState.VALID if implicit else CertificateState.UNCONFIRMED
+    for wish, outcome in zip(wishes, outcomes, strict=True):
+        if isinstance(outcome, Issued):
+            responses.append(_accept(turn, message, wish, outcome, state))
+            chain.update(dict.fromkeys(outcome.chain))
+            roots.update(dict.fromkeys(outcome.ca_certificates))
+        else:
+            assert isinstance(outcome, Rejected)
+            status = PKIStatusInfo.make(outcome.status, *outcome.text, failures=outcome.failures)
+            responses.append(CertResponse(cert_req_id=wish.request_id, status=status))
+    info: tuple[InfoTypeAndValue, ...] = ()
+    turn.request = turn.pending = None
+    if not turn.issued:
+        turn.state = TransactionState.CLOSED
+    elif implicit:
+        turn.state = TransactionState.CONFIRMED
+        info = (_IMPLICIT_CONFIRM,)
+    else:
+        turn.state = TransactionState.CONFIRMING
+        turn.deadline = turn.now + turn.confirm_wait_seconds
+        until = general_time(datetime.fromtimestamp(turn.deadline, UTC))
+        info = (InfoTypeAndValue.make(oids.IT_CONFIRM_WAIT_TIME, encode(until)),)
+    if turn.issued and check.secret is not None and check.secret.single_use:
+        turn.change.secret_used = check.verified.reference
+    body_type = ANSWER_TO[message.body_type]
+    shown = body_type is BodyType.IP and check.verified.kind is ProtectionKind.MAC and turn.issued
+    body = CertRepMessage(ca_pubs=[tlv(each) for each in roots] or None if shown else None, response=responses)
+    return Answer(body_type=body_type, body=encode(body), general_info=info, extra_certs=tuple(chain))
+
+
+def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> Issued | Pending:
+    check = turn.check
+    profile = check.profile
+    authority = turn.authority
+    check.reuse_key = getattr(authority, "reuse_key", False)
+    check.reissue = getattr(authority, "reissue", True)
+    if not check.reissue:
+        check.certified = turn.store.certified(_key_and_subject(wish.public_key or b"", wish.subject or b""), turn.now)
+    if message is check.message:
+        profile.check(Stage.REQUEST, check)
+    validity = wish.message.cert_req.cert_template.validity if wish.message else None
+    profiles = message.cert_profile
+    request = CertificateRequest(
+        kind=message.body_type,
+        subject=wish.subject,
+        public_key=wish.public_key or b"",
+        extensions=wish.extensions,
+        not_before=validity.not_before.as_datetime() if validity and validity.not_before else None,
+        not_after=validity.not_after.as_datetime() if validity and validity.not_after else None,
+        issuer=wish.message.cert_req.cert_template.issuer_der if wish.message else None,
+        requester=check.verified,
+        ra=check.ra,
+        peer=check.peer,
+        now=turn.moment,
+        transaction_id=message.transaction_id or b"",
+        cert_req_id=wish.request_id,
+        old_certificate=check.verified.certificate if message.body_type is BodyType.KUR else None,
+        cert_profile=profiles[check.position] if profiles else None,
+        pending=pending,
+    )
+    return authority.issue(request)
+
+
+def _key_and_subject(public_key: bytes, subject: bytes) -> bytes:
+    return hashlib.sha256(public_key + subject).digest()
+
+
+def _accept(turn: Turn, message: Message, wish: Wish, issued: Issued, state: CertificateState) -> CertResponse:
+    """Write down a certificate, and say so."""
+    about = facts(issued.certificate)
+    signer = turn.check.signer
+    updates = signer.key if message.body_type is BodyType.KUR and signer is not None else None
+    record = CertificateRecord(
+        key=certificate_key(about.issuer, about.serial_number),
+        serial_number=about.serial_number,
+        certificate=issued.certificate,
+        key_and_subject=_key_and_subject(about.spki, about.subject),
+        state=state,
+        identity=turn.check.verified.identity,
+        transaction_id=message.transaction_id or b"",
+        issued_at=turn.now,
+        not_after=about.not_after,
+        updates=updates,
+    )
+    turn.change.certificates.append(record)
+    if updates is not None and signer is not None:
+        after = CertificateState.UPDATED if state is CertificateState.VALID else CertificateState.UPDATING
+        turn.change.states.append((updates, signer.state, after))
+    turn.issued += ((wish.request_id, record.key),)
+    status = PKIStatus.GRANTED_WITH_MODS if issued.changes else PKIStatus.ACCEPTED
+    return CertResponse(
+        cert_req_id=wish.request_id,
+        status=PKIStatusInfo.make(status, *issued.changes),
+        certified_key_pair=CertifiedKeyPair.of(issued.certificate),
+    )
+
+
+def _later(turn: Turn, message: Message, wishes: list[Wish], pending: Pending) -> Answer:
+    """Put the whole message off: it is asked anew when the requester polls."""
+    turn.state = TransactionState.WAITING
+    turn.deadline = turn.now + turn.wait_seconds
+    turn.request = message.der
+    turn.pending = pending.reference
+    if message is not turn.check.message:
+        reports = [
+            PollRep(
+                cert_req_id=wish.request_id,
+                check_after=pending.check_after_seconds,
+                reason=[pending.text] if pending.text else None,
+            )
+            for wish in wishes
+        ]
+        return Answer(body_type=BodyType.POLL_REP, body=encode_body(BodyType.POLL_REP, reports))
+    texts = [pending.text] if pending.text else []
+    status = PKIStatusInfo.make(PKIStatus.WAITING, *texts)
+    body = CertRepMessage(response=[CertResponse(cert_req_id=wish.request_id, status=status) for wish in wishes])
+    return Answer(body_type=ANSWER_TO[message.body_type], body=encode(body))
+
+
+# -- certConf ------------------------------------------------------------------------------------------------------
+
+
+def confirm(turn: Turn) -> Answer:
+    """Answer a certConf: what is confirmed is in force from now on, what is not is revoked."""
+    check = turn.check
+    transaction = check.begun
+    check.statuses = tuple(check.message.content())
+    statuses = {each.cert_req_id: each for each in check.statuses}
+    found: list[tuple[CertificateRecord, bool]] = []
+    for request_id, key in transaction.certificates or ((0, b""),):
+        check.status, check.record = statuses.get(request_id), turn.store.certificate(key)
+        check.profile.check(Stage.CONFIRM, check)
+        info = check.status.status_info if check.status else None
+        accepted = bool(statuses) and (info is None or info.status == PKIStatus.ACCEPTED)
+        if check.record is not None:
+            found.append((check.record, accepted))
+    for record, accepted in found:
+        turn.authority.confirm(Issued(certificate=record.certificate), accepted)
+        if accepted:
+            turn.change.states.append((record.key, CertificateState.UNCONFIRMED, CertificateState.VALID))
+        else:
+            turn.revoke(record, RevocationReason.UNSPECIFIED)
+        if record.updates is not None:
+            after = CertificateState.UPDATED if accepted else CertificateState.VALID
+            turn.change.states.append((record.updates, CertificateState.UPDATING, after))
+    taken = any(accepted for _, accepted in found)
+    turn.state = TransactionState.CONFIRMED if taken else TransactionState.CLOSED
+    turn.issued = transaction.certificates
+    return Answer(body_type=BodyType.PKICONF, body=b"\x05\x00")
+
+
+# -- pollReq -------------------------------------------------------------------------------------------------------
+
+
+def poll(turn: Turn) -> Answer:
+    """Answer a pollReq: ask the authority again."""
+    check = turn.check
+    check.profile.check(Stage.POLL, check)
+    transaction = check.begun
+    original = admit(transaction.request or b"", limits=check.message.limits, accept=REQUESTS)
+    wishes = wishes_of(original)
+    ids = {each.cert_req_id for each in check.message.content()}
+    if not ids or not ids <= {wish.request_id for wish in wishes} | {-1}:
+        raise BadMessage(FailureInfo.BAD_REQUEST, "an unknown certReqId")
+    return _answer(turn, original, wishes, transaction.pending)

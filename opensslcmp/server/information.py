@@ -1,0 +1,37 @@
+"""genm: what a requester asks about the PKI.
+
+Source: RFC 9810, 5.3.19; RFC 9483, 4.3.
+"""
+
+from __future__ import annotations
+
+from opensslcmp.asn1 import InfoTypeAndValue, encode_body
+from opensslcmp.enums import BodyType, FailureInfo
+from opensslcmp.errors import BadMessage
+from opensslcmp.server.authority import InfoRequest
+from opensslcmp.server.rules import Stage
+from opensslcmp.server.turn import Answer, Turn, refusal
+
+__all__ = ["inform"]
+
+
+def inform(turn: Turn) -> Answer:
+    """Answer a genm: what is not known is left out of a list, and refused alone."""
+    check = turn.check
+    check.profile.check(Stage.OPENING, check)
+    items: list[InfoTypeAndValue] = check.message.content()
+    check.wishes = len(items)
+    check.profile.check(Stage.INFO, check)
+    answers: list[InfoTypeAndValue] = []
+    for item in items:
+        request = InfoRequest(
+            oid=item.oid, value=item.value_der, requester=check.verified, peer=check.peer, now=turn.moment
+        )
+        try:
+            answers += turn.authority.info(request)
+        except Exception as error:
+            refused = refusal(error)
+            raise BadMessage(refused.failure or FailureInfo.BAD_REQUEST, "; ".join(refused.text)) from error
+    if not answers:
+        raise BadMessage(FailureInfo.BAD_REQUEST, "an infoType that is not known here")
+    return Answer(body_type=BodyType.GENP, body=encode_body(BodyType.GENP, answers))

@@ -1,0 +1,293 @@
+"""What a CA puts into certificates: names, keys, validity, extensions.
+
+A request that asks for more than the profile allows is refused; one that asks for another validity, or for identifiers
+that are the CA's to choose, gets what the profile gives and is told what changed.
+
+Source: RFC 5280, 4; RFC 9483, 4.1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.asn1 import decode_der
+
+from opensslcmp.asn1 import (
+    BitString,
+    Extension,
+    SubjectPublicKeyInfo,
+    decode,
+    elements,
+    encode,
+    read_header,
+    wrap,
+)
+from opensslcmp.enums import FailureInfo
+from opensslcmp.errors import Rejected
+
+__all__ = ["IssuingProfile", "key_identifier", "key_usage"]
+
+_TEMPLATE = FailureInfo.BAD_CERT_TEMPLATE
+_BASIC_CONSTRAINTS = "2.5.29.19"
+_KEY_USAGE = "2.5.29.15"
+_EXTENDED_KEY_USAGE = "2.5.29.37"
+_SAN = "2.5.29.17"
+_SKI = "2.5.29.14"
+_AKI = "2.5.29.35"
+_CDP = "2.5.29.31"
+_AIA = "1.3.6.1.5.5.7.1.1"
+
+_CURVES = {
+    "1.2.840.10045.3.1.7": "P-256",
+    "1.3.132.0.34": "P-384",
+    "1.3.132.0.35": "P-521",
+    "1.3.36.3.3.2.8.1.1.7": "brainpoolP256r1",
+    "1.3.36.3.3.2.8.1.1.11": "brainpoolP384r1",
+    "1.3.36.3.3.2.8.1.1.13": "brainpoolP512r1",
+}
+_KEY_TYPES = {
+    "1.3.101.112": "ed25519",
+    "1.3.101.113": "ed448",
+    "2.16.840.1.101.3.4.3.17": "ml-dsa-44",
+    "2.16.840.1.101.3.4.3.18": "ml-dsa-65",
+    "2.16.840.1.101.3.4.3.19": "ml-dsa-87",
+}
+_USAGE_OF_A_CA = 0x0600
+"""keyCertSign and cRLSign."""
+
+
+def _extension(oid: str, value: bytes, *, critical: bool = False) -> Extension:
+    return Extension(extn_id=x509.ObjectIdentifier(oid), critical=critical, extn_value=value)
+
+
+def key_identifier(public_key: bytes) -> bytes:
+    """The keyIdentifier of a SubjectPublicKeyInfo (DER): method 1 of RFC 7093, which needs no SHA-1."""
+    key = decode(SubjectPublicKeyInfo, public_key).subject_public_key.as_bytes()
+    return hashlib.sha256(key).digest()[:20]
+
+
+_NOT_A_CA = _extension(_BASIC_CONSTRAINTS, b"\x30\x00", critical=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IssuingProfile:
+    """What certificates of one kind look like.
+
+    Attributes:
+        name: that a requester's certProfile says.
+        subject_pattern: regular expression that the whole subject must match, written as RFC 4514 does.
+        update_keeps_names: a key update may not change subject or subjectAltName.
+        key_types: ``rsa``, ``ec:CURVE``, ``ed25519``, ``ed448``, ``ml-dsa-44``...
+        min_rsa_bits, max_rsa_bits: of RSA keys.
+        validity_days: what is given to who asks for nothing.
+        max_validity_days: what is given at most.
+        key_usage: given to who asks for nothing, as names of RFC 5280.
+        extended_key_usage: dotted OIDs, given to who asks for nothing.
+        refused_extended_key_usages: dotted OIDs that nobody gets by asking: they make RAs, CAs and responders.
+        crl_url: where the CRL is, for cRLDistributionPoints.
+        issuer_url: where the CA's certificate is, for authorityInfoAccess.
+        reuse_key: a key update may keep the key.
+        reissue: the same key and subject may be certified again.
+    """
+
+    name: str = "default"
+    subject_pattern: str | None = None
+    update_keeps_names: bool = True
+    key_types: frozenset[str] = frozenset(
+        (
+            "rsa",
+            *(f"ec:{curve}" for curve in _CURVES.values()),
+            *_KEY_TYPES.values(),
+        )
+    )
+    min_rsa_bits: int = 2048
+    max_rsa_bits: int = 8192
+    validity_days: float = 365.0
+    max_validity_days: float = 825.0
+    key_usage: tuple[str, ...] = ("digitalSignature",)
+    extended_key_usage: tuple[str, ...] = ()
+    refused_extended_key_usages: frozenset[str] = frozenset(
+        ("1.3.6.1.5.5.7.3.9", "1.3.6.1.5.5.7.3.27", "1.3.6.1.5.5.7.3.28", "1.3.6.1.5.5.7.3.32", "2.5.29.37.0")
+    )
+    crl_url: str | None = None
+    issuer_url: str | None = None
+    reuse_key: bool = False
+    reissue: bool = True
+
+    def check_key(self, public_key: bytes) -> None:
+        """Return when this key (SubjectPublicKeyInfo, DER) may be certified.
+
+        Raises:
+            Rejected: badCertTemplate.
+        """
+        try:
+            kind, bits = _kind_of(public_key)
+        except ValueError:
+            raise Rejected(_TEMPLATE, "the public key does not decode") from None
+        if kind not in self.key_types:
+            raise Rejected(_TEMPLATE, f"keys of type {kind} are not certified")
+        if kind == "rsa" and not self.min_rsa_bits <= bits <= self.max_rsa_bits:
+            raise Rejected(
+                _TEMPLATE, f"RSA keys of {bits} bits are not certified ({self.min_rsa_bits} to {self.max_rsa_bits} are)"
+            )
+
+    def check_subject(self, subject: bytes) -> None:
+        """Return when this subject (DER of a Name) may be certified.
+
+        Raises:
+            Rejected: badCertTemplate.
+        """
+        if subject == b"0\x00" and self.subject_pattern is None:
+            return
+        try:
+            text = decode(x509.Name, subject).rfc4514_string()
+        except ValueError:
+            raise Rejected(_TEMPLATE, "the subject does not decode") from None
+        if self.subject_pattern is not None and not re.fullmatch(self.subject_pattern, text):
+            raise Rejected(_TEMPLATE, "this subject is not certified here")
+
+    def validity(
+        self, now: datetime, not_before: datetime | None, not_after: datetime | None, end: datetime
+    ) -> tuple[datetime, datetime, tuple[str, ...]]:
+        """Validity for what was asked, and what differs from it in words.
+
+        Args:
+            end: of the CA's own certificate.
+
+        Raises:
+            Rejected: badCertTemplate, the time asked for is over before it begins.
+        """
+        now = now.replace(microsecond=0)
+        changes: list[str] = []
+        latest = min(now + timedelta(days=self.max_validity_days), end)
+        begin = not_before or now
+        if begin < now - timedelta(days=1):
+            begin = now
+            changes.append("validity begins now")
+        if not_after is None:
+            until = min(begin + timedelta(days=self.validity_days), latest)
+        elif not_after > latest:
+            until = latest
+            changes.append(f"validity ends {latest:%Y-%m-%d %H:%M:%S}Z")
+        else:
+            until = not_after
+        if until <= begin or until <= now:
+            raise Rejected(_TEMPLATE, "the validity ends before it begins")
+        return begin, until, tuple(changes)
+
+    def extensions(
+        self, requested: tuple[Extension, ...], subject: bytes, public_key: bytes
+    ) -> tuple[list[Extension], tuple[str, ...]]:
+        """The extensions of a certificate but those that name the CA, and what differs from the request in words.
+
+        Raises:
+            Rejected: badCertTemplate or unacceptedExtension.
+        """
+        changes: list[str] = []
+        wanted = {each.oid: each for each in requested}
+        ski = wanted.pop(_SKI, None)
+        identifier = wrap(0x04, key_identifier(public_key))
+        if ski is not None and ski.extn_value != identifier:
+            changes.append("subjectKeyIdentifier is the CA's")
+        for oid, name in (
+            (_AKI, "authorityKeyIdentifier"),
+            (_CDP, "cRLDistributionPoints"),
+            (_AIA, "authorityInfoAccess"),
+        ):
+            if wanted.pop(oid, None) is not None:
+                changes.append(f"{name} is the CA's")
+        basic, usage, extended, san = (
+            wanted.pop(oid, None) for oid in (_BASIC_CONSTRAINTS, _KEY_USAGE, _EXTENDED_KEY_USAGE, _SAN)
+        )
+        if wanted:
+            raise Rejected(FailureInfo.UNACCEPTED_EXTENSION, f"extension {next(iter(wanted))} is not issued here")
+        try:
+            if basic is not None and b"\x01\x01\xff" in [basic.extn_value[a:b] for a, b in elements(basic.extn_value)]:
+                raise Rejected(_TEMPLATE, "certificates of CAs are not issued here")
+            result = [_NOT_A_CA, self._usage(usage), _extension(_SKI, identifier)]
+            if (chosen := self._extended(extended)) is not None:
+                result.append(chosen)
+            if san is not None:
+                if not list(elements(san.extn_value)):
+                    raise Rejected(_TEMPLATE, "an empty subjectAltName")
+                result.append(_extension(_SAN, san.extn_value, critical=subject == b"0\x00" or san.critical))
+        except ValueError:
+            raise Rejected(_TEMPLATE, "an extension that does not decode") from None
+        if self.crl_url:
+            location = wrap(0xA0, wrap(0xA0, wrap(0x86, self.crl_url.encode("ascii"))))
+            result.append(_extension(_CDP, wrap(0x30, wrap(0x30, location))))
+        if self.issuer_url:
+            method = encode(x509.ObjectIdentifier("1.3.6.1.5.5.7.48.2"))
+            result.append(
+                _extension(_AIA, wrap(0x30, wrap(0x30, method + wrap(0x86, self.issuer_url.encode("ascii")))))
+            )
+        return result, tuple(changes)
+
+    def _usage(self, requested: Extension | None) -> Extension:
+        if requested is None:
+            return _extension(_KEY_USAGE, key_usage(*self.key_usage), critical=True)
+        octets = decode_der(BitString, requested.extn_value).as_bytes()
+        value = int.from_bytes(octets[:2].ljust(2, b"\0"), "big")
+        if value & _USAGE_OF_A_CA:
+            raise Rejected(_TEMPLATE, "keyCertSign and cRLSign are for CAs")
+        if not value:
+            raise Rejected(_TEMPLATE, "an empty keyUsage")
+        return _extension(_KEY_USAGE, requested.extn_value, critical=True)
+
+    def _extended(self, requested: Extension | None) -> Extension | None:
+        if requested is None:
+            if not self.extended_key_usage:
+                return None
+            parts = b"".join([encode(x509.ObjectIdentifier(oid)) for oid in self.extended_key_usage])
+            return _extension(_EXTENDED_KEY_USAGE, wrap(0x30, parts))
+        value = requested.extn_value
+        names = [decode_der(x509.ObjectIdentifier, value[a:b]).dotted_string for a, b in elements(value)]
+        if not names:
+            raise Rejected(_TEMPLATE, "an empty extKeyUsage")
+        for name in names:
+            if name in self.refused_extended_key_usages:
+                raise Rejected(_TEMPLATE, f"extended key usage {name} is not given to who asks for it")
+        return _extension(_EXTENDED_KEY_USAGE, value, critical=requested.critical)
+
+
+_USAGES = (
+    "digitalSignature",
+    "nonRepudiation",
+    "keyEncipherment",
+    "dataEncipherment",
+    "keyAgreement",
+    "keyCertSign",
+    "cRLSign",
+    "encipherOnly",
+    "decipherOnly",
+)
+
+
+def key_usage(*names: str) -> bytes:
+    """DER of a KeyUsage with these bits (RFC 5280, 4.2.1.3).
+
+    Raises:
+        ValueError: no such name.
+    """
+    places = [_USAGES.index(name) for name in names]
+    value = sum(0x8000 >> place for place in places)
+    highest = max(places)
+    return encode(BitString(value.to_bytes(2, "big")[: highest // 8 + 1], 7 - highest % 8))
+
+
+def _kind_of(public_key: bytes) -> tuple[str, int]:
+    info = decode(SubjectPublicKeyInfo, public_key)
+    oid = info.algorithm.oid
+    if oid == "1.2.840.10045.2.1":
+        curve = decode_der(x509.ObjectIdentifier, info.algorithm.parameters_der or b"").dotted_string
+        return f"ec:{_CURVES.get(curve, curve)}", 0
+    if oid == "1.2.840.113549.1.1.1":
+        key = info.subject_public_key.as_bytes()
+        start, end = next(elements(key))
+        _, content, stop = read_header(key, start, end)
+        return "rsa", int.from_bytes(key[content:stop], "big").bit_length()
+    return _KEY_TYPES.get(oid, oid), 0

@@ -1,0 +1,471 @@
+"""The whole server: one message in, one message out.
+
+The way of a message through ``handle``:
+
+1. The gate reads it. What is no PKIMessage gets a signed ``error``.
+2. The store says what it knows of the transactionID. A byte-identical request gets the response it got before.
+3. Rules of the header; then the protection is verified, which tells the credential; then rules about the requester.
+4. The handler of the body checks its rules, asks the authority, and writes down what shall change.
+5. The answer is protected as the request was. Response, transaction, certificates and revocations are committed
+   together, and only then does the response leave.
+
+What breaks a rule on the way is a ``BadMessage`` with a failInfo, and becomes an ``error`` message with the ids of the
+request. It is kept for retransmissions when the requester was verified and the transaction is new or its own; a stranger
+leaves nothing behind. ``handle`` never raises.
+
+Waiting happens in Store and Authority only, and no lock but the store's claim is held meanwhile.
+
+Source: RFC 9810, 5.1 to 5.3; RFC 9483, 3 and 4.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from opensslcmp.asn1 import (
+    NULL_DN,
+    ErrorMsgContent,
+    Limits,
+    Message,
+    PKIHeader,
+    PKIStatusInfo,
+    admit,
+    assemble,
+    directory_name,
+    encode,
+    general_time,
+    protected_part,
+)
+from opensslcmp.context.certificates import Trust
+from opensslcmp.context.protection import (
+    MacLimits,
+    MacProtector,
+    ProtectionKind,
+    Protector,
+    Verified,
+    fresh_bytes,
+    protect,
+    protector_for,
+    verify,
+)
+from opensslcmp.credentials import SharedSecret, Signer
+from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
+from opensslcmp.errors import BadMessage, ProtectionError
+from opensslcmp.server.authority import Authority, Publisher
+from opensslcmp.server.enrollment import confirm, enroll, poll
+from opensslcmp.server.information import inform
+from opensslcmp.server.peer import Peer
+from opensslcmp.server.revocation import revoke
+from opensslcmp.server.rules import (
+    ACCEPTED,
+    OPENING,
+    RFC9810,
+    Check,
+    Stage,
+    ValidationProfile,
+    is_ra,
+    short_hash,
+    signer_key,
+)
+from opensslcmp.server.secret_book import FoundSecret
+from opensslcmp.server.store import Change, Conflict, Store, Transaction, TransactionState
+from opensslcmp.server.turn import Answer, Turn
+
+__all__ = ["Responder"]
+
+logger = logging.getLogger("opensslcmp.server")
+
+_ATTEMPTS = 3
+_SWEEP_BATCH = 100
+
+# One text for each failInfo that tells of a credential, whatever the reason was.
+_CREDENTIAL_TEXTS = {
+    FailureInfo.BAD_MESSAGE_CHECK: "the protection of the message does not verify",
+    FailureInfo.SIGNER_NOT_TRUSTED: "the signer is not trusted",
+    FailureInfo.CERT_REVOKED: "the signer's certificate is not in force any more",
+    FailureInfo.NOT_AUTHORIZED: "the signer is not authorised",
+    FailureInfo.BAD_ALG: "the protection algorithm is not accepted",
+    FailureInfo.WRONG_INTEGRITY: "this kind of protection is not accepted here",
+}
+
+
+@dataclass(slots=True)
+class _Way:
+    """How far a message got, so that an error on its way can be answered as well as possible."""
+
+    header: PKIHeader | None = None
+    message: Message | None = None
+    protector: Protector | None = None
+    verified: Verified | None = None
+    transaction: Transaction | None = None
+    nonce: bytes = b""
+
+
+_NOTHING = Transaction(
+    transaction_id=b"",
+    identity=b"",
+    algorithm="",
+    body_type=BodyType.ERROR,
+    state=TransactionState.CLOSED,
+    nonce=b"",
+    nonces=b"",
+    deadline=0.0,
+    expires=0.0,
+)
+
+
+class Responder:
+    """Answers CMP requests for one authority. May be used by several threads at once.
+
+    Args:
+        authority: decides.
+        store: remembers.
+        signer: signs the answers to signed requests, and errors for strangers.
+        secrets: finds shared secrets by reference; None: no MAC is accepted.
+        trust: whose certificates may sign requests; None: no signature is accepted.
+        profile: which rules are checked.
+        registration_authorities: SHA-256 of certificates that may act for others, beside those with id-kp-cmRA.
+        limits: of the gate.
+        mac_limits: of MACs.
+        implicit_confirm: grant implicit confirmation to who asks for it.
+        confirm_wait_seconds: how long a certificate may stay unconfirmed.
+        wait_seconds: how long a requester may poll.
+        retention_seconds: how long closed transactions are remembered, to answer retransmissions and refuse replays.
+        sweep_seconds: how often ``handle`` looks for what is overdue.
+        clock: seconds since 1970.
+
+    Raises:
+        ValueError, OpenSSLError: the signer does not load.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        store: Store,
+        signer: Signer | Protector,
+        *,
+        secrets: Callable[[bytes], FoundSecret | None] | None = None,
+        trust: Trust | None = None,
+        profile: ValidationProfile = RFC9810,
+        registration_authorities: Iterable[bytes] = (),
+        limits: Limits | None = None,
+        mac_limits: MacLimits | None = None,
+        implicit_confirm: bool = True,
+        confirm_wait_seconds: float = 600.0,
+        wait_seconds: float = 7 * 86400.0,
+        retention_seconds: float = 86400.0,
+        sweep_seconds: float = 5.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.authority = authority
+        self.store = store
+        self.profile = profile
+        self.trust = trust
+        self._signer = protector_for(signer)
+        self._secrets = secrets
+        self._ras = frozenset(registration_authorities)
+        self._limits = limits or Limits()
+        self._mac_limits = mac_limits or MacLimits()
+        self._implicit_confirm = implicit_confirm
+        self._confirm_wait_seconds = confirm_wait_seconds
+        self._wait_seconds = wait_seconds
+        self._retention_seconds = retention_seconds
+        self._sweep_seconds = sweep_seconds
+        self._clock = clock
+        self._next_sweep = 0.0
+        self._sweeping = threading.Lock()
+        self._name = directory_name(self._signer.sender_name)
+        self._nobody = directory_name(NULL_DN)
+        self._last_resort = self._unprotected_error()
+
+    # -- the way of a message ------------------------------------------------------------------------------------
+
+    def handle(self, der: bytes, peer: Peer = Peer()) -> bytes:  # noqa: B008 -- immutable
+        """The answer to one message, DER to DER. Never raises; what fails inside is logged and answered.
+
+        Args:
+            der: whatever a peer sent.
+            peer: what the transport knows of it.
+
+        Source: RFC 9810, 5.1.
+        """
+        way = _Way()
+        try:
+            now = self._clock()
+            if now >= self._next_sweep:
+                self._sweep_if_nobody_does(now)
+            try:
+                return self._take(bytes(der), peer, now, way)
+            except BadMessage as error:
+                way.header = way.header or error.header
+                return self._error(error, now, way)
+        except Exception:
+            logger.exception("a message could not be handled")
+        try:
+            failed = BadMessage(FailureInfo.SYSTEM_FAILURE, "the server failed; try again later")
+            return self._error(failed, self._clock(), way)
+        except Exception:
+            logger.exception("an error could not be protected")
+            return self._last_resort
+
+    def _take(self, der: bytes, peer: Peer, now: float, way: _Way) -> bytes:
+        message = admit(der, limits=self._limits, accept=ACCEPTED)
+        way.message, way.header = message, message.header
+        transaction_id = message.transaction_id
+        if transaction_id is None:
+            self.profile.check(Stage.HEADER, Check(message, peer, now, self.profile))
+            raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "no transactionID")
+        request_hash = hashlib.sha256(der).digest()
+        with self.store.claim(transaction_id):
+            for _ in range(_ATTEMPTS):
+                way.transaction, response = self.store.look(transaction_id, request_hash)
+                if response is not None:
+                    return response
+                if self._overdue(way.transaction, now):
+                    continue
+                try:
+                    return self._process(message, peer, now, way, request_hash)
+                except Conflict:
+                    continue
+        raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is busy; try again later")
+
+    def _process(self, message: Message, peer: Peer, now: float, way: _Way, request_hash: bytes) -> bytes:
+        check = Check(message, peer, now, self.profile, transaction=way.transaction)
+        change = Change(transaction=_NOTHING, previous=way.transaction, request_hash=request_hash, now=now)
+        turn = Turn(
+            self.authority,
+            self.store,
+            check,
+            now,
+            self._implicit_confirm,
+            self._confirm_wait_seconds,
+            self._wait_seconds,
+            change,
+        )
+        try:
+            self._identify(check, way)
+            answer = self._dispatch(turn)
+        except BadMessage as error:
+            if not self._is_theirs(way, message):
+                raise
+            # A transaction that is there stays as it is: whoever sent nonsense may still send sense.
+            known = way.transaction
+            change = turn.change = Change(transaction=_NOTHING, previous=known, request_hash=request_hash, now=now)
+            turn.request = turn.pending = None
+            turn.state, turn.issued, turn.deadline = TransactionState.CLOSED, (), 0.0
+            if known is not None:
+                turn.state, turn.issued, turn.deadline = known.state, known.certificates, known.deadline
+                turn.request, turn.pending = known.request, known.pending
+            response = self._error(error, now, way)
+            nonce = known.nonce if known is not None else way.nonce
+        else:
+            response = self._protect(answer, now, way)
+            nonce = way.nonce
+        known = way.transaction
+        change.transaction = Transaction(
+            transaction_id=message.transaction_id or b"",
+            identity=check.verified.identity,
+            algorithm=known.algorithm if known else message.protection_algorithm or "",
+            body_type=known.body_type if known else message.body_type,
+            state=turn.state,
+            nonce=nonce,
+            nonces=(known.nonces if known else b"") + short_hash(message.sender_nonce or b""),
+            certificates=turn.issued,
+            deadline=turn.deadline,
+            expires=now + self._retention_seconds,
+            request=turn.request,
+            pending=turn.pending,
+            version=known.version if known else 0,
+        )
+        change.response = response
+        self.store.commit(change)
+        if change.revocations:
+            self._published()
+        return response
+
+    def _identify(self, check: Check, way: _Way) -> None:
+        """Who sent the message."""
+        profile, message = self.profile, check.message
+        profile.check(Stage.HEADER, check)
+        found: list[FoundSecret] = []
+
+        def secret_of(reference: bytes) -> bytes | None:
+            secret = self._secrets(reference) if self._secrets else None
+            if secret is None:
+                return None
+            found.append(secret)
+            return secret.value
+
+        try:
+            verified = verify(
+                message,
+                secrets=secret_of if self._secrets else None,
+                trust=self.trust,
+                limits=self._mac_limits,
+                at=check.now,
+                check_key_usage="key_usage_allows_signing" in profile,
+                require_sender_kid="sender_kid_is_there" in profile,
+                first_certificate="signer_is_first_of_extra_certs" in profile,
+                mac_sender="mac_sender_is_the_reference" in profile,
+            )
+        except ProtectionError as error:
+            logger.info("protection of a message refused: %s", error)
+            text = _CREDENTIAL_TEXTS.get(error.failure, "the protection of the message is not accepted")
+            raise BadMessage(error.failure, text) from None
+        if verified.kind is ProtectionKind.NONE:
+            raise BadMessage(FailureInfo.WRONG_INTEGRITY, "the message is not protected")
+        check.verified = verified
+        if verified.kind is ProtectionKind.MAC and verified.mac is not None and verified.reference is not None:
+            check.secret = found[0]
+            way.protector = MacProtector(SharedSecret(verified.reference, found[0].value), verified.mac)
+        else:
+            key = signer_key(verified)
+            check.signer = self.store.certificate(key) if key is not None else None
+            check.ra = is_ra(verified, self._ras)
+            way.protector = self._signer
+        way.verified = verified
+        profile.check(Stage.REQUESTER, check)
+
+    def _dispatch(self, turn: Turn) -> Answer:
+        body_type = turn.check.message.body_type
+        if body_type in OPENING:
+            if turn.check.transaction is not None:
+                self.profile.check(Stage.OPENING, turn.check)
+                raise BadMessage(FailureInfo.TRANSACTION_ID_IN_USE, "this transactionID is in use")
+            if body_type is BodyType.RR:
+                return revoke(turn)
+            return inform(turn) if body_type is BodyType.GENM else enroll(turn)
+        self.profile.check(Stage.FOLLOW_UP, turn.check)
+        if body_type is BodyType.CERT_CONF:
+            return confirm(turn)
+        return poll(turn) if body_type is BodyType.POLL_REQ else self._give_up(turn)
+
+    def _give_up(self, turn: Turn) -> Answer:
+        """Answer an error: the transaction is over, and what was not confirmed is revoked (RFC 9810, 5.3.21)."""
+        turn.check.message.content()
+        known = turn.check.begun
+        turn.take_back(known)
+        turn.issued = known.certificates
+        turn.state = TransactionState.CLOSED if known.state.is_open else known.state
+        return Answer(body_type=BodyType.PKICONF, body=b"\x05\x00")
+
+    @staticmethod
+    def _is_theirs(way: _Way, message: Message) -> bool:
+        """The error may be kept: verified, and the transaction is new or begun by the same credential."""
+        if way.verified is None:
+            return False
+        known = way.transaction
+        if message.body_type in OPENING:
+            return known is None
+        return known is not None and known.identity == way.verified.identity and len(known.nonces) < 16 * 1000
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _protect(self, answer: Answer, now: float, way: _Way) -> bytes:
+        protector = way.protector or self._signer
+        header = way.header
+        way.nonce = fresh_bytes(16)
+        sender = self._name
+        if protector.kind is ProtectionKind.MAC and "mac_sender_is_the_reference" in self.profile:
+            sender = directory_name(protector.sender_name)
+        answer_header = PKIHeader(
+            pvno=header.pvno if header is not None and header.pvno in {2, 3} else 2,
+            sender=sender,
+            recipient=header.sender if header is not None else self._nobody,
+            message_time=general_time(datetime.fromtimestamp(now, UTC)),
+            transaction_id=header.transaction_id if header is not None else None,
+            sender_nonce=way.nonce,
+            recip_nonce=header.sender_nonce if header is not None else None,
+            general_info=list(answer.general_info) or None,
+        )
+        extra = answer.extra_certs
+        if protector is not self._signer:
+            # Under a MAC too: the peer may need our certificates to check what we sign later.
+            extra = tuple(dict.fromkeys((*self._signer.certificates, *extra)))
+        return protect(answer_header, answer.body_type, answer.body, protector, extra)
+
+    def _error(self, error: BadMessage, now: float, way: _Way) -> bytes:
+        logger.info("refused: %s", error)
+        status = PKIStatusInfo.make(PKIStatus.REJECTION, error.text, failure=error.failure)
+        body = encode(ErrorMsgContent(pki_status_info=status))
+        return self._protect(Answer(body_type=BodyType.ERROR, body=body), now, way)
+
+    def _unprotected_error(self) -> bytes:
+        """What is left to say when not even an error can be protected."""
+        status = PKIStatusInfo.make(PKIStatus.REJECTION, failure=FailureInfo.SYSTEM_FAILURE)
+        header = PKIHeader(pvno=2, sender=self._name, recipient=self._nobody, sender_nonce=fresh_bytes(16))
+        return assemble(protected_part(header, BodyType.ERROR, encode(ErrorMsgContent(pki_status_info=status))), None)
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def sweep(self, now: float | None = None) -> int:
+        """End the transactions whose time is up, revoke what was not confirmed, forget what is old.
+
+        Called by ``handle`` now and then; a server that has nothing to handle calls it itself, every few seconds.
+
+        Args:
+            now: seconds since 1970, by default of the clock.
+
+        Returns:
+            How many transactions were ended.
+        """
+        now = self._clock() if now is None else now
+        ended = 0
+        for transaction in self.store.overdue(now, _SWEEP_BATCH):
+            with self.store.claim(transaction.transaction_id), contextlib.suppress(Conflict):
+                self._end(transaction, now)
+                ended += 1
+        self.store.forget(now)
+        return ended
+
+    def _sweep_if_nobody_does(self, now: float) -> None:
+        if not self._sweeping.acquire(blocking=False):
+            return
+        try:
+            self._next_sweep = now + self._sweep_seconds
+            self.sweep(now)
+        except Exception:
+            logger.exception("sweeping failed")
+        finally:
+            self._sweeping.release()
+
+    def _overdue(self, transaction: Transaction | None, now: float) -> bool:
+        """End this transaction when its time is up; True when it was, and is to be looked at again."""
+        if transaction is None or not transaction.state.is_open or now < transaction.deadline:
+            return False
+        with contextlib.suppress(Conflict):
+            self._end(transaction, now)
+        return True
+
+    def _end(self, transaction: Transaction, now: float) -> None:
+        change = Change(transaction=_NOTHING, previous=transaction, now=now)
+        turn = Turn(self.authority, self.store, None, now, False, 0.0, 0.0, change)
+        turn.take_back(transaction)
+        change.transaction = replace(
+            transaction,
+            state=TransactionState.CLOSED,
+            request=None,
+            pending=None,
+            expires=now + self._retention_seconds,
+        )
+        self.store.commit(change)
+        if change.revocations:
+            self._published()
+
+    def _published(self) -> None:
+        if isinstance(self.authority, Publisher):
+            try:
+                self.authority.publish()
+            except Exception:
+                logger.exception("revocations could not be published")
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()

@@ -1,0 +1,94 @@
+"""rr: a certificate is revoked by its holder or by a registration authority.
+
+Source: RFC 9810, 5.3.9 and 5.3.10; RFC 9483, 4.2.
+"""
+
+from __future__ import annotations
+
+from opensslcmp.asn1 import CertId, PKIStatusInfo, RevDetails, RevRepContent, encode
+from opensslcmp.context.certificates import facts, same_name
+from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
+from opensslcmp.errors import BadMessage
+from opensslcmp.server.authority import RevocationRequest
+from opensslcmp.server.rules import Stage, reason_of
+from opensslcmp.server.store import CertificateRecord, CertificateState, certificate_key
+from opensslcmp.server.turn import Answer, Turn, refusal
+
+__all__ = ["revoke"]
+
+_CRL_REASON = "2.5.29.21"
+
+
+def revoke(turn: Turn) -> Answer:
+    """Answer an rr."""
+    check = turn.check
+    check.profile.check(Stage.OPENING, check)
+    items: list[RevDetails] = check.message.content()
+    check.revocations = len(items)
+    statuses = []
+    revoked = []
+    if not items:
+        raise BadMessage(FailureInfo.BAD_REQUEST, "no RevDetails")
+    for details in items:
+        try:
+            record, text = _revoke(turn, details)
+        except Exception as error:
+            refused = refusal(error)
+            statuses.append(PKIStatusInfo.make(refused.status, *refused.text, failures=refused.failures))
+            continue
+        statuses.append(PKIStatusInfo.make(PKIStatus.ACCEPTED, text))
+        revoked.append(CertId.make(facts(record.certificate).issuer, record.serial_number))
+    # rev_certs has as many items as status, or is left out (RFC 9810, 5.3.10).
+    body = RevRepContent(status=statuses, rev_certs=revoked if len(revoked) == len(statuses) else None)
+    return Answer(body_type=BodyType.RP, body=encode(body))
+
+
+def _revoke(turn: Turn, details: RevDetails) -> tuple[CertificateRecord, str]:
+    check = turn.check
+    template = details.cert_details
+    check.revocation = details
+    issuer, serial = template.issuer_der, template.serial_number
+    if issuer is None or serial is None:
+        check.record = None
+    else:
+        check.record = _find(turn, issuer, serial)
+    check.profile.check(Stage.REVOKE, check)
+    record = check.record
+    assert record is not None
+    assert issuer is not None
+    reason = RevocationReason.UNSPECIFIED
+    for each in details.crl_entry_details or ():
+        if each.oid == _CRL_REASON:
+            reason = reason_of(each.extn_value) or RevocationReason.UNSPECIFIED
+    turn.authority.revoke(
+        RevocationRequest(
+            certificate=record.certificate,
+            issuer=issuer,
+            serial_number=record.serial_number,
+            reason=reason,
+            requester=check.verified,
+            ra=check.ra,
+            peer=check.peer,
+            now=turn.moment,
+        )
+    )
+    if any(key == record.key for key, _, _ in turn.change.states):
+        return record, "revoked"
+    turn.revoke(record, reason)
+    if record.updates is not None and record.state is CertificateState.UNCONFIRMED:
+        turn.change.states.append((record.updates, CertificateState.UPDATING, CertificateState.VALID))
+    return record, f"revoked: {reason.text}"
+
+
+def _find(turn: Turn, issuer: bytes, serial: int) -> CertificateRecord | None:
+    record = turn.store.certificate(certificate_key(issuer, serial))
+    if record is not None:
+        return record
+    # The same name may be written in other string types than in the certificate.
+    certificate = turn.check.verified.certificate
+    if certificate is None:
+        return None
+    about = facts(certificate)
+    if about.serial_number == serial and same_name(issuer, about.issuer):
+        return turn.check.signer
+    return None

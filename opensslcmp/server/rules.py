@@ -1,0 +1,1041 @@
+"""The rules of the protocol, each a function with a name, and the profiles that switch them.
+
+A rule looks at a ``Check``, which holds what is known of a message so far, and returns what is wrong in words, or None.
+Its failInfo, its place in the way of a message (``Stage``), the bodies it applies to and the profiles that have it stand
+beside it, so that this file read from top to bottom is the table of what the server asks. ``RULES`` is that table.
+
+Rules of form (one DER element, sizes, counts, known pvno, protectionAlg together with protection, iteration counts)
+are the gate's, and the arithmetic of a protection is ``context.protection``'s; neither can be switched off. Rules at
+``Stage.VERIFY`` without a function are switches that ``verify`` is given.
+
+A text here is told to the peer: none says anything about why a credential failed.
+
+Source: RFC 9483, 3.5 and 4; RFC 9810, 5; RFC 4211, 4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import TypeAlias
+
+from cryptography.hazmat.asn1 import decode_der
+
+from opensslcmp.asn1 import (
+    BitString,
+    CertId,
+    Certificate,
+    CertificationRequestInfo,
+    CertReqMsg,
+    CertStatus,
+    Extension,
+    Message,
+    POPOSigningKey,
+    RevDetails,
+    bits,
+    decode,
+    der,
+    elements,
+    oids,
+)
+from opensslcmp.context.certificates import facts, same_name
+from opensslcmp.context.keys import signature_algorithm, verify_signature
+from opensslcmp.context.protection import ProtectionKind, Verified
+from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
+from opensslcmp.errors import BadMessage, ProtectionError
+from opensslcmp.server.peer import Peer
+from opensslcmp.server.secret_book import FoundSecret
+from opensslcmp.server.store import CertificateRecord, CertificateState, Transaction, TransactionState, certificate_key
+
+__all__ = [
+    "LENIENT",
+    "PROFILES",
+    "RFC9810",
+    "RULES",
+    "STRICT",
+    "Check",
+    "Rule",
+    "Stage",
+    "ValidationProfile",
+    "Wish",
+    "bits_of",
+    "confirmation_hashes",
+    "is_ra",
+    "profile_named",
+    "reason_of",
+    "short_hash",
+    "signer_key",
+]
+
+F = FailureInfo
+B = BodyType
+
+REQUESTS = frozenset((B.IR, B.CR, B.KUR, B.P10CR))
+CRMF = frozenset((B.IR, B.CR, B.KUR))
+OPENING = frozenset((B.IR, B.CR, B.KUR, B.P10CR, B.RR, B.GENM))
+FOLLOW_UP = frozenset((B.CERT_CONF, B.POLL_REQ, B.ERROR))
+ACCEPTED = OPENING | FOLLOW_UP
+
+_NULL = b"\x05\x00"
+_EKU_CMC_RA = "1.3.6.1.5.5.7.3.28"
+_SAN = "2.5.29.17"
+_BASIC_CONSTRAINTS = "2.5.29.19"
+_KEY_USAGE = "2.5.29.15"
+_CRL_REASON = "2.5.29.21"
+
+
+class Stage(IntEnum):
+    """When a rule is checked; a message passes the stages in this order."""
+
+    HEADER = 0
+    VERIFY = 1
+    REQUESTER = 2
+    OPENING = 3
+    FOLLOW_UP = 4
+    REQUEST = 5
+    CONFIRM = 6
+    POLL = 7
+    REVOKE = 8
+    INFO = 9
+
+
+@dataclass(slots=True)
+class Wish:
+    """One certificate request, whatever its syntax.
+
+    Attributes:
+        request_id: certReqId; -1 for p10cr.
+        signed: the bytes that the proof of possession is over, unless it has its own input.
+        message: CertReqMsg; None for p10cr.
+        info: CertificationRequestInfo; None for CRMF.
+        signature: AlgorithmIdentifier and bits of a p10cr's own signature.
+    """
+
+    request_id: int
+    subject: bytes | None
+    public_key: bytes | None
+    extensions: tuple[Extension, ...]
+    signed: bytes
+    message: CertReqMsg | None = None
+    info: CertificationRequestInfo | None = None
+    signature: tuple[bytes, bytes] | None = None
+
+
+@dataclass(slots=True)
+class Check:
+    """What is known about a message on its way; each stage adds to it.
+
+    Attributes:
+        signer: the Responder's record of the certificate that signed the message.
+        secret: the secret that its MAC was made with.
+        ra: the requester is an authorised registration authority.
+        position: of ``wish`` in the message.
+        record: of the certificate that is to be confirmed or revoked.
+    """
+
+    message: Message
+    peer: Peer
+    now: float
+    profile: ValidationProfile
+    verified: Verified = field(default_factory=lambda: Verified(kind=ProtectionKind.NONE))
+    signer: CertificateRecord | None = None
+    secret: FoundSecret | None = None
+    ra: bool = False
+    transaction: Transaction | None = None
+    open_transactions: tuple[int, int] = (0, 0)
+    reuse_key: bool = False
+    reissue: bool = True
+    certified: CertificateRecord | None = None
+    wish: Wish | None = None
+    wishes: int = 1
+    position: int = 0
+    status: CertStatus | None = None
+    statuses: tuple[CertStatus, ...] = ()
+    record: CertificateRecord | None = None
+    revocation: RevDetails | None = None
+    revocations: int = 1
+
+    @property
+    def begun(self) -> Transaction:
+        """The transaction, which the stage is reached only with."""
+        assert self.transaction is not None
+        return self.transaction
+
+    @property
+    def request(self) -> Wish:
+        """The wish, which the stage is reached only with."""
+        assert self.wish is not None
+        return self.wish
+
+    @property
+    def details(self) -> RevDetails:
+        """RevDetails, which the stage is reached only with."""
+        assert self.revocation is not None
+        return self.revocation
+
+
+Checker: TypeAlias = Callable[[Check], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the table.
+
+    Attributes:
+        check: None for a switch of ``verify``.
+        bodies: that it applies to.
+        profiles: that have it.
+    """
+
+    name: str
+    stage: Stage
+    failure: FailureInfo
+    source: str
+    bodies: frozenset[BodyType]
+    profiles: frozenset[str]
+    check: Checker | None
+
+    @property
+    def text(self) -> str:
+        """What it asks, in one line."""
+        return (self.check.__doc__ or "").strip() if self.check else self.name.replace("_", " ")
+
+
+RULES: dict[str, Rule] = {}
+_ALL = ("rfc9810", "strict", "lenient")
+_STRICT = ("strict",)
+_NOT_LENIENT = ("rfc9810", "strict")
+
+
+def _rule(
+    stage: Stage,
+    failure: FailureInfo,
+    source: str,
+    *,
+    bodies: frozenset[BodyType] = ACCEPTED,
+    profiles: Iterable[str] = _ALL,
+) -> Callable[[Checker], Rule]:
+    def add(check: Checker) -> Rule:
+        rule = Rule(check.__name__, stage, failure, source, bodies, frozenset(profiles), check)
+        RULES[rule.name] = rule
+        return rule
+
+    return add
+
+
+def _switch(name: str, failure: FailureInfo, source: str, profiles: Iterable[str]) -> None:
+    RULES[name] = Rule(name, Stage.VERIFY, failure, source, ACCEPTED, frozenset(profiles), None)
+
+
+# -- header --------------------------------------------------------------------------------------------------------
+
+
+@_rule(Stage.HEADER, F.BAD_MESSAGE_CHECK, "RFC 9483, 3.1")
+def sender_is_a_name(check: Check) -> str | None:
+    """sender is a directoryName."""
+    return "sender is not a directoryName" if check.message.sender is None else None
+
+
+@_rule(Stage.HEADER, F.BAD_DATA_FORMAT, "RFC 9483, 3.1")
+def transaction_id_is_there(check: Check) -> str | None:
+    """transactionID is there."""
+    return "no transactionID" if check.message.transaction_id is None else None
+
+
+@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9810, 5.1.1", profiles=_STRICT)
+def transaction_id_has_16_bytes(check: Check) -> str | None:
+    """transactionID has 16 bytes (8 to 64 otherwise, by the gate)."""
+    return "transactionID does not have 16 bytes" if len(check.message.transaction_id or b"") != 16 else None
+
+
+@_rule(Stage.HEADER, F.BAD_SENDER_NONCE, "RFC 9483, 3.1")
+def sender_nonce_is_there(check: Check) -> str | None:
+    """senderNonce is there."""
+    return "no senderNonce" if check.message.sender_nonce is None else None
+
+
+@_rule(Stage.HEADER, F.BAD_SENDER_NONCE, "RFC 9483, 3.1", profiles=_STRICT)
+def sender_nonce_has_16_bytes(check: Check) -> str | None:
+    """senderNonce has 16 bytes (8 to 64 otherwise, by the gate)."""
+    return "senderNonce does not have 16 bytes" if len(check.message.sender_nonce or b"") != 16 else None
+
+
+@_rule(Stage.HEADER, F.BAD_RECIPIENT_NONCE, "RFC 9483, 3.1", bodies=OPENING)
+def no_recip_nonce_at_first(check: Check) -> str | None:
+    """An opening request has no recipNonce."""
+    return "recipNonce in the first message" if check.message.recip_nonce is not None else None
+
+
+@_rule(Stage.HEADER, F.BAD_TIME, "RFC 9483, 3.1", profiles=_STRICT)
+def message_time_is_there(check: Check) -> str | None:
+    """messageTime is there."""
+    return "no messageTime" if check.message.message_time is None else None
+
+
+@_rule(Stage.HEADER, F.BAD_TIME, "RFC 9483, 3.5")
+def message_time_is_near(check: Check) -> str | None:
+    """messageTime, when there, is near our time."""
+    moment = check.message.message_time
+    if moment is None or abs(moment.timestamp() - check.now) <= check.profile.message_time_seconds:
+        return None
+    return "messageTime is too far from the server's time"
+
+
+@_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 3.2")
+def message_is_protected(check: Check) -> str | None:
+    """The message is protected."""
+    return "the message is not protected" if check.message.protection is None else None
+
+
+@_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 4.1.3", bodies=frozenset((B.KUR,)))
+def update_is_signed(check: Check) -> str | None:
+    """A kur is signed."""
+    return "a key update must be signed with the certificate to be updated" if check.message.mac is not None else None
+
+
+@_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 4.2", bodies=frozenset((B.RR,)), profiles=_NOT_LENIENT)
+def revocation_is_signed(check: Check) -> str | None:
+    """An rr is signed, by the certificate itself or an RA."""
+    return "a revocation must be signed" if check.message.mac is not None else None
+
+
+@_rule(Stage.HEADER, F.BAD_DATA_FORMAT, "RFC 9810, 5.1.1.1")
+def implicit_confirm_is_null(check: Check) -> str | None:
+    """implicitConfirm has the value NULL."""
+    item = check.message.header.info(oids.IT_IMPLICIT_CONFIRM)
+    return None if item is None or item.value_der == _NULL else "implicitConfirm does not have the value NULL"
+
+
+@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9810, 5.1.1.1", bodies=ACCEPTED - REQUESTS, profiles=_NOT_LENIENT)
+def implicit_confirm_is_for_requests(check: Check) -> str | None:
+    """implicitConfirm is asked for in ir, cr, kur and p10cr only."""
+    return "implicitConfirm does not belong here" if check.message.implicit_confirm else None
+
+
+@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9810, 5.1.1.2", profiles=_NOT_LENIENT)
+def confirm_wait_time_is_ours(check: Check) -> str | None:
+    """confirmWaitTime is said by the server only."""
+    there = check.message.header.info(oids.IT_CONFIRM_WAIT_TIME) is not None
+    return "confirmWaitTime does not belong into a request" if there else None
+
+
+@_rule(Stage.HEADER, F.BAD_DATA_FORMAT, "RFC 9810, 5.1.1.4")
+def cert_profile_is_a_list_of_texts(check: Check) -> str | None:
+    """certProfile is a SEQUENCE OF UTF8String."""
+    try:
+        names = check.message.cert_profile
+    except BadMessage as error:
+        return error.text
+    there = check.message.header.info(oids.IT_CERT_PROFILE) is not None
+    return "certProfile is empty" if there and not names else None
+
+
+@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9810, 5.1.1.4", bodies=ACCEPTED - REQUESTS - {B.GENM}, profiles=_NOT_LENIENT)
+def cert_profile_is_for_requests(check: Check) -> str | None:
+    """certProfile is in ir, cr, kur, p10cr and genm only."""
+    return "certProfile does not belong here" if check.message.cert_profile else None
+
+
+# -- protection ----------------------------------------------------------------------------------------------------
+
+_switch("mac_sender_is_the_reference", F.BAD_MESSAGE_CHECK, "RFC 9483, 3.1", _STRICT)
+_switch("sender_kid_is_there", F.BAD_MESSAGE_CHECK, "RFC 9483, 3.1", _NOT_LENIENT)
+_switch("signer_is_first_of_extra_certs", F.BAD_MESSAGE_CHECK, "RFC 9483, 3.3", _NOT_LENIENT)
+_switch("key_usage_allows_signing", F.NOT_AUTHORIZED, "RFC 9483, 3.2", _NOT_LENIENT)
+
+# -- requester -----------------------------------------------------------------------------------------------------
+
+
+@_rule(Stage.REQUESTER, F.CERT_REVOKED, "RFC 9483, 3.5")
+def signer_is_in_force(check: Check) -> str | None:
+    """The signer's certificate, when it is ours, was not revoked and not updated."""
+    signer = check.signer
+    if signer is None or signer.state not in {CertificateState.REVOKED, CertificateState.UPDATED}:
+        return None
+    return "the signer's certificate is not in force any more"
+
+
+@_rule(Stage.REQUESTER, F.BAD_REQUEST, "RFC 9483, 4.1.3", bodies=OPENING - {B.GENM})
+def no_update_is_open(check: Check) -> str | None:
+    """No update of the signer's certificate is open."""
+    if check.signer is None or check.signer.state is not CertificateState.UPDATING:
+        return None
+    return "an update of this certificate is not confirmed yet"
+
+
+@_rule(Stage.REQUESTER, F.BAD_REQUEST, "RFC 9810, 5.2.8", bodies=OPENING)
+def signer_is_confirmed(check: Check) -> str | None:
+    """The signer's certificate, when it is ours, is confirmed."""
+    if check.signer is None or check.signer.state is not CertificateState.UNCONFIRMED:
+        return None
+    return "the signer's certificate is not confirmed yet"
+
+
+@_rule(Stage.REQUESTER, F.NOT_AUTHORIZED, "RFC 9810, 5.1.3.1", bodies=REQUESTS)
+def secret_is_not_used_up(check: Check) -> str | None:
+    """A single-use secret is used once."""
+    if check.secret is None or not check.secret.single_use or check.secret.used_at is None:
+        return None
+    return "not authorised to ask for another certificate"
+
+
+# -- transaction ---------------------------------------------------------------------------------------------------
+
+
+@_rule(Stage.OPENING, F.TRANSACTION_ID_IN_USE, "RFC 9483, 3.5", bodies=OPENING)
+def transaction_id_is_free(check: Check) -> str | None:
+    """An opening request has a transactionID that is not in use."""
+    return "this transactionID is in use" if check.transaction is not None else None
+
+
+@_rule(Stage.OPENING, F.SYSTEM_UNAVAIL, "RFC 9810, 5.2.3", bodies=REQUESTS)
+def open_transactions_are_bounded(check: Check) -> str | None:
+    """There are not too many open transactions, in all and of this credential."""
+    total, own = check.open_transactions
+    if total >= check.profile.max_open_transactions:
+        return "too many transactions are open; try again later"
+    if own >= check.profile.max_open_per_credential:
+        return "too many transactions of this requester are open; confirm them first"
+    return None
+
+
+@_rule(Stage.FOLLOW_UP, F.BAD_REQUEST, "RFC 9483, 3.5", bodies=FOLLOW_UP)
+def transaction_is_known(check: Check) -> str | None:
+    """A follow-up belongs to a transaction that is known."""
+    return "no such transaction" if check.transaction is None else None
+
+
+@_rule(Stage.FOLLOW_UP, F.WRONG_INTEGRITY, "RFC 9483, 3.2", bodies=FOLLOW_UP)
+def protection_is_of_the_same_kind(check: Check) -> str | None:
+    """A follow-up is protected like the request: MAC or signature."""
+    is_mac = check.begun.identity.startswith(b"mac:")
+    same = is_mac is (check.verified.kind is ProtectionKind.MAC)
+    return None if same else "not the kind of protection that the transaction began with"
+
+
+@_rule(Stage.FOLLOW_UP, F.WRONG_AUTHORITY, "RFC 9483, 4.1.1", bodies=FOLLOW_UP)
+def new_certificate_does_not_sign(check: Check) -> str | None:
+    """A follow-up is not signed with the certificate that is to be confirmed."""
+    if check.signer is None or check.signer.key not in {key for _, key in check.begun.certificates}:
+        return None
+    return "signed with the new certificate"
+
+
+@_rule(Stage.FOLLOW_UP, F.BAD_REQUEST, "RFC 9483, 3.5", bodies=FOLLOW_UP)
+def credential_is_the_same(check: Check) -> str | None:
+    """A follow-up has the credential that the transaction began with."""
+    return None if check.verified.identity == check.begun.identity else "no such transaction"
+
+
+@_rule(Stage.FOLLOW_UP, F.BAD_MESSAGE_CHECK, "RFC 9483, 3.2", bodies=FOLLOW_UP, profiles=_NOT_LENIENT)
+def mac_algorithm_is_the_same(check: Check) -> str | None:
+    """A follow-up under a MAC has the MAC algorithm of the request."""
+    if check.verified.kind is not ProtectionKind.MAC or check.message.protection_algorithm == check.begun.algorithm:
+        return None
+    return "not the MAC algorithm that the transaction began with"
+
+
+@_rule(Stage.FOLLOW_UP, F.BAD_RECIPIENT_NONCE, "RFC 9483, 3.5", bodies=FOLLOW_UP, profiles=_NOT_LENIENT)
+def recip_nonce_is_there(check: Check) -> str | None:
+    """A follow-up has a recipNonce."""
+    return "no recipNonce" if check.message.recip_nonce is None else None
+
+
+@_rule(Stage.FOLLOW_UP, F.BAD_RECIPIENT_NONCE, "RFC 9483, 3.5", bodies=FOLLOW_UP)
+def recip_nonce_is_ours(check: Check) -> str | None:
+    """recipNonce is the senderNonce of our last answer."""
+    nonce = check.message.recip_nonce
+    return None if nonce is None or nonce == check.begun.nonce else "recipNonce is not the last senderNonce"
+
+
+@_rule(Stage.FOLLOW_UP, F.BAD_SENDER_NONCE, "RFC 9483, 3.5", bodies=FOLLOW_UP)
+def sender_nonce_is_fresh(check: Check) -> str | None:
+    """senderNonce was not seen before in the transaction."""
+    seen, nonce = check.begun.nonces, short_hash(check.message.sender_nonce or b"")
+    if any(seen[at : at + 16] == nonce for at in range(0, len(seen), 16)):
+        return "senderNonce was used before"
+    return None
+
+
+@_rule(Stage.FOLLOW_UP, F.BAD_REQUEST, "RFC 9810, 5.3.22", bodies=FOLLOW_UP)
+def messages_are_bounded(check: Check) -> str | None:
+    """A transaction has not too many messages."""
+    if len(check.begun.nonces) // 16 < check.profile.max_messages_per_transaction:
+        return None
+    return "too many messages in this transaction"
+
+
+# -- certificate requests ------------------------------------------------------------------------------------------
+
+
+@_rule(Stage.REQUEST, F.BAD_REQUEST, "RFC 9483, 4.1.1", bodies=CRMF)
+def requests_are_not_too_many(check: Check) -> str | None:
+    """There is one CertReqMsg, or as many as the profile allows."""
+    return None if check.wishes <= check.profile.max_requests else f"more than {check.profile.max_requests} requests"
+
+
+@_rule(Stage.REQUEST, F.BAD_REQUEST, "RFC 9483, 4.1.1", bodies=CRMF)
+def request_ids_count_from_zero(check: Check) -> str | None:
+    """certReqId is 0, 1..."""
+    return None if check.request.request_id == check.position else "certReqId does not count from 0"
+
+
+@_rule(Stage.REQUEST, F.BAD_REQUEST, "RFC 9810, 5.1.1.4", bodies=REQUESTS)
+def cert_profiles_are_as_many_as_requests(check: Check) -> str | None:
+    """certProfile names as many profiles as there are requests."""
+    names = check.message.cert_profile
+    return None if not names or len(names) == check.wishes else "not as many certProfiles as requests"
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9483, 4.1.6", bodies=REQUESTS)
+def public_key_is_there(check: Check) -> str | None:
+    """The request has a public key: none is generated here."""
+    request = check.request
+    if request.public_key is None or (request.message and request.message.cert_req.cert_template.asks_for_key):
+        return "no public key, and keys are not generated here"
+    return None
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9483, 4.1.1", bodies=REQUESTS)
+def subject_or_san_is_there(check: Check) -> str | None:
+    """The request has a subject or a subjectAltName."""
+    request = check.request
+    if (request.subject or b"0\0") != b"0\0" or any(each.oid == _SAN for each in request.extensions):
+        return None
+    return "neither subject nor subjectAltName"
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 4211, 5", bodies=CRMF)
+def template_leaves_the_rest_to_us(check: Check) -> str | None:
+    """The template has no serialNumber, no signingAlg, no unique identifiers, and asks for v3 when for a version."""
+    request = check.request
+    assert request.message is not None
+    template = request.message.cert_req.cert_template
+    if template.serial_number is not None or template.signing_alg is not None:
+        return "serialNumber and signingAlg are not for the requester"
+    if template.issuer_uid is not None or template.subject_uid is not None:
+        return "unique identifiers are not issued"
+    return "only certificates of version 3 are issued" if template.version not in {None, 2} else None
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 2986, 4.1", bodies=frozenset((B.P10CR,)))
+def csr_has_version_1(check: Check) -> str | None:
+    """A PKCS #10 request has version v1."""
+    info = check.request.info
+    return None if info is None or info.version == 0 else "the request is not of version 1"
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 5280, 4.2")
+def extensions_are_there_once(check: Check) -> str | None:
+    """No extension is there twice."""
+    extensions = check.request.extensions
+    return None if len({each.oid for each in extensions}) == len(extensions) else "an extension is there twice"
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 5280, 4.2.1.9", bodies=REQUESTS)
+def basic_constraints_fit(check: Check) -> str | None:
+    """An end entity's certificate has no path length and no keyCertSign."""
+    values = {each.oid: each.extn_value for each in check.request.extensions}
+    basic = values.get(_BASIC_CONSTRAINTS)
+    if basic is None:
+        return None
+    try:
+        parts = [basic[a:b] for a, b in elements(basic)]
+        usage = bits_of(values.get(_KEY_USAGE))
+    except ValueError:
+        return "an extension that does not decode"
+    if b"\x01\x01\xff" in parts:
+        return None
+    if any(part[:1] == b"\x02" for part in parts) or usage & 0x0400:
+        return "a path length or keyCertSign for a certificate that is not a CA's"
+    return None
+
+
+def bits_of(key_usage: bytes | None) -> int:
+    """keyUsage as a number of 16 bits, bit 0 highest; 0 when absent.
+
+    Raises:
+        ValueError: it does not decode.
+    """
+    if key_usage is None:
+        return 0
+    return int.from_bytes(decode_der(BitString, key_usage).as_bytes()[:2].ljust(2, b"\0"), "big")
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_ID, "RFC 9483, 4.1.3", bodies=frozenset((B.KUR,)))
+def update_is_of_our_certificate(check: Check) -> str | None:
+    """The certificate that signed a kur is one that was issued here."""
+    return None if check.signer is not None else "the certificate to be updated was not issued here"
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_ID, "RFC 9483, 4.1.3", bodies=frozenset((B.KUR,)))
+def old_cert_id_names_the_signer(check: Check) -> str | None:
+    """oldCertId, when there, names the certificate that signed the kur."""
+    message = check.request.message
+    control = message.cert_req.control(oids.REG_CTRL_OLD_CERT_ID) if message else None
+    if control is None or check.verified.certificate is None:
+        return None
+    try:
+        named = decode(CertId, der(control))
+    except ValueError:
+        return "oldCertId does not decode"
+    about = facts(check.verified.certificate)
+    if named.serial_number == about.serial_number and same_name(named.issuer_der or b"", about.issuer):
+        return None
+    return "oldCertId is not the certificate that signed the request"
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9483, 4.1.3", bodies=frozenset((B.KUR,)))
+def updated_key_is_new(check: Check) -> str | None:
+    """A kur brings a new key, unless the issuing profile allows the old one."""
+    if check.reuse_key or check.verified.certificate is None:
+        return None
+    same = facts(check.verified.certificate).spki == check.request.public_key
+    return "the key is the one that is to be updated" if same else None
+
+
+@_rule(Stage.REQUEST, F.DUPLICATE_CERT_REQ, "RFC 9810, 5.2.3", bodies=REQUESTS - {B.KUR})
+def key_and_subject_are_new(check: Check) -> str | None:
+    """The same key and subject are not certified already, unless the issuing profile re-issues."""
+    if check.reissue or check.certified is None:
+        return None
+    return "this key and subject have a certificate"
+
+
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 4211, 4", bodies=CRMF)
+def possession_is_proven(check: Check) -> str | None:
+    """There is a proof of possession."""
+    message = check.request.message
+    return "no proof of possession" if message is not None and message.popo is None else None
+
+
+@_rule(Stage.REQUEST, F.NOT_AUTHORIZED, "RFC 9483, 5.2.3.2", bodies=CRMF)
+def ra_verified_is_said_by_an_ra(check: Check) -> str | None:
+    """raVerified is said by an authorised RA only."""
+    message = check.request.message
+    if message is None or message.popo is None or message.popo.tag != "raVerified" or check.ra:
+        return None
+    return "raVerified is for registration authorities"
+
+
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 4211, 4", bodies=CRMF)
+def possession_is_proven_by_signature(check: Check) -> str | None:
+    """A proof of possession is a signature (or raVerified)."""
+    message = check.request.message
+    if message is None or message.popo is None or message.popo.tag in {"signature", "raVerified"}:
+        return None
+    return f"a proof of possession by {message.popo.tag} is not supported"
+
+
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 4211, 4.1", bodies=CRMF, profiles=_NOT_LENIENT)
+def popo_input_is_not_there_needlessly(check: Check) -> str | None:
+    """poposkInput is not there beside a template with subject and key."""
+    popo = _signature_popo(check)
+    if popo is None or popo.poposk_input is None or check.request.subject is None:
+        return None
+    return "poposkInput beside a complete template"
+
+
+# OpenSSL signs the CertRequest even when the template has no subject (crmf_lib.c, OSSL_CRMF_MSG_create_popo).
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 4211, 4.1", bodies=CRMF, profiles=_STRICT)
+def popo_input_is_there_when_needed(check: Check) -> str | None:
+    """poposkInput is there when the template has no subject."""
+    popo = _signature_popo(check)
+    if popo is None or popo.poposk_input is not None or check.request.subject is not None:
+        return None
+    return "no poposkInput, but the template has no subject"
+
+
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 4211, 4.1", bodies=CRMF)
+def popo_input_fits(check: Check) -> str | None:
+    """poposkInput has the key of the template and the sender of the message."""
+    popo = _signature_popo(check)
+    if popo is None or popo.poposk_input is None:
+        return None
+    if der(popo.poposk_input.public_key) != check.request.public_key:
+        return "poposkInput has another key than the template"
+    sender = popo.poposk_input.sender
+    if sender is None or not same_name(sender, check.message.sender or b""):
+        return "poposkInput has another sender than the message"
+    return None
+
+
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 4211, 4.1; RFC 2986, 4.2", bodies=REQUESTS)
+def possession_verifies(check: Check) -> str | None:
+    """The proof of possession verifies, over the bytes as they were sent."""
+    request = check.request
+    if request.signature is not None:
+        algorithm, signature = request.signature
+        signed = request.signed
+    else:
+        popo = _signature_popo(check)
+        if popo is None:
+            return None
+        algorithm = der(popo.algorithm_identifier)
+        signed = popo.signed_input or request.signed
+        try:
+            signature = bits(popo.signature)
+        except ValueError:
+            return "the proof of possession does not decode"
+    try:
+        verify_signature(request.public_key or b"", algorithm, signed, signature, keep=False)
+    except ProtectionError:
+        return "the proof of possession does not verify"
+    return None
+
+
+def _signature_popo(check: Check) -> POPOSigningKey | None:
+    message = check.request.message
+    if message is None or message.popo is None:
+        return None
+    value = message.popo.value
+    return value if isinstance(value, POPOSigningKey) else None
+
+
+# -- certConf ------------------------------------------------------------------------------------------------------
+
+_CONF = frozenset((B.CERT_CONF,))
+
+
+@_rule(Stage.CONFIRM, F.CERT_CONFIRMED, "RFC 9810, 5.3.18", bodies=_CONF)
+def nothing_is_confirmed_yet(check: Check) -> str | None:
+    """The certificates of the transaction are not confirmed already, explicitly or implicitly."""
+    return "confirmed already" if check.begun.state is TransactionState.CONFIRMED else None
+
+
+@_rule(Stage.CONFIRM, F.BAD_REQUEST, "RFC 9810, 5.3.18", bodies=_CONF)
+def confirmation_is_expected(check: Check) -> str | None:
+    """The transaction has certificates that wait for their confirmation."""
+    return None if check.begun.state is TransactionState.CONFIRMING else "no certificate is to be confirmed"
+
+
+@_rule(Stage.CONFIRM, F.BAD_CERT_ID, "RFC 9810, 5.3.18", bodies=_CONF)
+def confirmed_ids_are_known(check: Check) -> str | None:
+    """Each certReqId is one of the transaction's."""
+    known = {request_id for request_id, _ in check.begun.certificates}
+    return None if {each.cert_req_id for each in check.statuses} <= known else "an unknown certReqId"
+
+
+@_rule(Stage.CONFIRM, F.BAD_REQUEST, "RFC 9810, 5.3.18", bodies=_CONF)
+def each_certificate_has_one_status(check: Check) -> str | None:
+    """No certificate has two statuses, and none is left out, unless all are."""
+    ids = [each.cert_req_id for each in check.statuses]
+    if len(set(ids)) != len(ids):
+        return "several statuses for one certificate"
+    return "not a status for each certificate" if ids and len(ids) != len(check.begun.certificates) else None
+
+
+@_rule(Stage.CONFIRM, F.BAD_REQUEST, "RFC 9810, 5.3.18", bodies=_CONF)
+def status_makes_sense(check: Check) -> str | None:
+    """A status is accepted, without failInfo, or rejection."""
+    for each in check.statuses:
+        info = each.status_info
+        if info is None:
+            continue
+        if info.status not in {PKIStatus.ACCEPTED, PKIStatus.REJECTION}:
+            return "a status that is neither accepted nor rejection"
+        if info.status == PKIStatus.ACCEPTED and info.fail_info is not None:
+            return "accepted together with a failInfo"
+    return None
+
+
+@_rule(Stage.CONFIRM, F.BAD_REQUEST, "RFC 9810, 5.3.18", bodies=_CONF)
+def hash_alg_needs_version_3(check: Check) -> str | None:
+    """hashAlg needs pvno 3."""
+    used = any(each.hash_alg is not None for each in check.statuses)
+    return "hashAlg needs pvno 3" if used and check.message.header.pvno < 3 else None
+
+
+@_rule(Stage.CONFIRM, F.BAD_CERT_ID, "RFC 9810, 5.3.18", bodies=_CONF)
+def hash_is_the_certificates(check: Check) -> str | None:
+    """certHash is the hash of the certificate by its signature algorithm, or by hashAlg."""
+    status, record = check.status, check.record
+    if status is None or record is None:
+        return None
+    expected = confirmation_hashes(record.certificate, status.hash_alg.oid if status.hash_alg else None)
+    return None if status.cert_hash in expected else "certHash is not the certificate's"
+
+
+_HASHES = {
+    "2.16.840.1.101.3.4.2.1": "SHA256",
+    "2.16.840.1.101.3.4.2.2": "SHA384",
+    "2.16.840.1.101.3.4.2.3": "SHA512",
+    "2.16.840.1.101.3.4.2.4": "SHA224",
+    "2.16.840.1.101.3.4.2.8": "SHA3-256",
+    "2.16.840.1.101.3.4.2.9": "SHA3-384",
+    "2.16.840.1.101.3.4.2.10": "SHA3-512",
+    "2.16.840.1.101.3.4.2.11": "SHAKE128",
+    "2.16.840.1.101.3.4.2.12": "SHAKE256",
+}
+
+
+def confirmation_hashes(certificate: bytes, hash_alg: str | None) -> tuple[bytes, ...]:
+    """What certHash may be: by ``hash_alg`` (dotted), else by the certificate's own signature algorithm.
+
+    An Ed448 signature tells SHAKE256 (RFC 9481, 3.3); OpenSSL and older peers take SHA-512. Empty when no hash fits.
+    """
+    if hash_alg is not None:
+        names = [_HASHES[hash_alg]] if hash_alg in _HASHES else []
+    else:
+        method = signature_algorithm(der(decode(Certificate, certificate).signature_algorithm))
+        names = [method.digest] if method.digest else ["SHA512", "SHAKE256"]
+    return tuple([_digest(name, certificate) for name in names])
+
+
+def _digest(name: str, data: bytes) -> bytes:
+    if name.startswith("SHAKE"):
+        return hashlib.shake_128(data).digest(32) if name == "SHAKE128" else hashlib.shake_256(data).digest(64)
+    return hashlib.new(name.lower().replace("-", "_"), data).digest()
+
+
+def short_hash(nonce: bytes) -> bytes:
+    """16 bytes by which a nonce is remembered, whatever its length."""
+    return hashlib.sha256(nonce).digest()[:16]
+
+
+# -- pollReq -------------------------------------------------------------------------------------------------------
+
+_POLL = frozenset((B.POLL_REQ,))
+
+
+@_rule(Stage.POLL, F.BAD_REQUEST, "RFC 9810, 5.3.22", bodies=_POLL)
+def transaction_is_waiting(check: Check) -> str | None:
+    """A pollReq is for a transaction that waits."""
+    return None if check.begun.state is TransactionState.WAITING else "nothing is waited for"
+
+
+# -- rr ------------------------------------------------------------------------------------------------------------
+
+_RR = frozenset((B.RR,))
+
+
+@_rule(Stage.REVOKE, F.BAD_REQUEST, "RFC 9483, 4.2", bodies=_RR)
+def revocation_is_one(check: Check) -> str | None:
+    """An rr has exactly one RevDetails."""
+    return None if check.revocations == 1 else "not exactly one RevDetails"
+
+
+@_rule(Stage.REVOKE, F.ADD_INFO_NOT_AVAILABLE, "RFC 9483, 4.2", bodies=_RR)
+def issuer_and_serial_are_there(check: Check) -> str | None:
+    """certDetails has issuer and serialNumber."""
+    template = check.details.cert_details
+    return "no issuer or serialNumber" if template.issuer is None or template.serial_number is None else None
+
+
+@_rule(Stage.REVOKE, F.BAD_REQUEST, "RFC 9483, 4.2", bodies=_RR)
+def reason_is_there_once(check: Check) -> str | None:
+    """There is at most one CRLReason."""
+    count = sum(each.oid == _CRL_REASON for each in check.details.crl_entry_details or ())
+    return "more than one CRLReason" if count > 1 else None
+
+
+@_rule(Stage.REVOKE, F.BAD_DATA_FORMAT, "RFC 5280, 5.3.1", bodies=_RR)
+def reason_is_known(check: Check) -> str | None:
+    """CRLReason is one of RFC 5280's."""
+    for each in check.details.crl_entry_details or ():
+        if each.oid == _CRL_REASON and reason_of(each.extn_value) is None:
+            return "an unknown CRLReason"
+    return None
+
+
+def reason_of(value: bytes) -> RevocationReason | None:
+    """The CRLReason in the DER of an ENUMERATED; None for any other."""
+    if len(value) != 3 or value[:2] != b"\x0a\x01":
+        return None
+    try:
+        return RevocationReason(value[2])
+    except ValueError:
+        return None
+
+
+@_rule(Stage.REVOKE, F.BAD_CERT_ID, "RFC 9483, 4.2", bodies=_RR)
+def revoked_certificate_is_ours(check: Check) -> str | None:
+    """The certificate to be revoked was issued here."""
+    return None if check.record is not None else "no such certificate"
+
+
+@_rule(Stage.REVOKE, F.BAD_CERT_ID, "RFC 9483, 4.2", bodies=_RR)
+def other_details_agree(check: Check) -> str | None:
+    """Other fields of certDetails do not contradict the certificate."""
+    template, record = check.details.cert_details, check.record
+    if record is None:
+        return None
+    about = facts(record.certificate)
+    subject, key = template.subject_der, template.public_key_der
+    if (subject is not None and not same_name(subject, about.subject)) or (key is not None and key != about.spki):
+        return "certDetails contradict the certificate"
+    return None
+
+
+@_rule(Stage.REVOKE, F.NOT_AUTHORIZED, "RFC 9483, 4.2", bodies=_RR)
+def revoker_is_the_holder_or_an_ra(check: Check) -> str | None:
+    """The signer is the certificate itself or an authorised RA; where a MAC may ask, whom it was issued to."""
+    record = check.record
+    if check.ra or record is None or record.certificate == check.verified.certificate:
+        return None
+    if check.verified.kind is ProtectionKind.MAC and record.identity == check.verified.identity:
+        return None
+    return "only the holder or a registration authority may revoke a certificate"
+
+
+@_rule(Stage.REVOKE, F.CERT_REVOKED, "RFC 9483, 4.2", bodies=_RR)
+def certificate_is_not_revoked(check: Check) -> str | None:
+    """The certificate is not revoked already."""
+    if check.record is None or check.record.state is not CertificateState.REVOKED:
+        return None
+    return "revoked already"
+
+
+@_rule(Stage.REVOKE, F.BAD_CERT_ID, "RFC 9483, 4.2", bodies=_RR)
+def valid_certificate_is_not_revived(check: Check) -> str | None:
+    """removeFromCRL is for a revoked certificate."""
+    for each in check.details.crl_entry_details or ():
+        if each.oid == _CRL_REASON and reason_of(each.extn_value) is RevocationReason.REMOVE_FROM_CRL:
+            return "the certificate is not on hold"
+    return None
+
+
+# -- genm ----------------------------------------------------------------------------------------------------------
+
+_GENM = frozenset((B.GENM,))
+_WITHOUT_VALUE = frozenset(
+    (
+        oids.IT_CA_PROT_ENC_CERT,
+        oids.IT_SIGN_KEY_PAIR_TYPES,
+        oids.IT_ENC_KEY_PAIR_TYPES,
+        oids.IT_PREFERRED_SYMM_ALG,
+        oids.IT_CURRENT_CRL,
+        oids.IT_CA_CERTS,
+        oids.IT_CERT_REQ_TEMPLATE,
+    )
+)
+
+
+@_rule(Stage.INFO, F.BAD_REQUEST, "RFC 9483, 4.3", bodies=_GENM, profiles=_NOT_LENIENT)
+def info_types_are_not_too_many(check: Check) -> str | None:
+    """A genm has exactly one infoType, or as many as the profile allows."""
+    count = check.wishes
+    return None if 1 <= count <= check.profile.max_infos else "not exactly one infoType"
+
+
+@_rule(Stage.INFO, F.BAD_REQUEST, "RFC 9483, 4.3", bodies=_GENM, profiles=_NOT_LENIENT)
+def info_values_are_where_they_belong(check: Check) -> str | None:
+    """An infoType that asks has no value where none belongs."""
+    for item in check.message.content():
+        if item.oid in _WITHOUT_VALUE and item.value_der not in {None, _NULL}:
+            return f"{oids.name_of(item.oid)} has a value"
+    return None
+
+
+# -- profiles ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationProfile:
+    """Which rules are checked, and the numbers that some of them take.
+
+    Attributes:
+        name: for people and configuration.
+        rules: names of the rules that are on.
+        message_time_seconds: how far messageTime may be from our time, either side.
+        max_requests: CertReqMsg in one message.
+        max_infos: infoTypes in one genm.
+        max_open_transactions, max_open_per_credential: that wait or are to be confirmed.
+        max_messages_per_transaction: of the peer.
+    """
+
+    name: str
+    rules: frozenset[str]
+    message_time_seconds: float = 300.0
+    max_requests: int = 1
+    max_infos: int = 1
+    max_open_transactions: int = 10_000
+    max_open_per_credential: int = 1_000
+    max_messages_per_transaction: int = 1_000
+    _table: dict[tuple[Stage, BodyType], tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        unknown = self.rules - RULES.keys()
+        if unknown:
+            raise ValueError(f"no such rule: {', '.join(sorted(unknown))}")
+        table: dict[tuple[Stage, BodyType], tuple[Rule, ...]] = {}
+        for stage in Stage:
+            for body in ACCEPTED:
+                table[stage, body] = tuple(
+                    [
+                        rule
+                        for rule in RULES.values()
+                        if rule.stage is stage and body in rule.bodies and rule.name in self.rules and rule.check
+                    ]
+                )
+        object.__setattr__(self, "_table", table)
+
+    def __contains__(self, rule: str) -> bool:
+        """The rule of this name is on."""
+        return rule in self.rules
+
+    def but(self, *, on: Iterable[str] = (), off: Iterable[str] = (), name: str | None = None) -> ValidationProfile:
+        """The same with some rules switched on or off by name.
+
+        Raises:
+            ValueError: no such rule.
+        """
+        off = frozenset(off)
+        if unknown := off - RULES.keys():
+            raise ValueError(f"no such rule: {', '.join(sorted(unknown))}")
+        return replace(self, rules=(self.rules | frozenset(on)) - off, name=name or self.name)
+
+    def check(self, stage: Stage, check: Check) -> None:
+        """Return when no rule of this stage is broken.
+
+        Raises:
+            BadMessage: with the failInfo and the words of the first that is.
+        """
+        for rule in self._table[stage, check.message.body_type]:
+            text = rule.check(check) if rule.check else None
+            if text is not None:
+                raise BadMessage(rule.failure, text)
+
+
+def _profile(name: str) -> ValidationProfile:
+    return ValidationProfile(
+        name=name, rules=frozenset([rule.name for rule in RULES.values() if name in rule.profiles])
+    )
+
+
+RFC9810 = _profile("rfc9810")
+STRICT = _profile("strict")
+LENIENT = _profile("lenient")
+PROFILES = {profile.name: profile for profile in (RFC9810, STRICT, LENIENT)}
+
+
+def profile_named(name: str, *, on: Iterable[str] = (), off: Iterable[str] = ()) -> ValidationProfile:
+    """The validation profile ``rfc9810``, ``strict`` or ``lenient``, with rules switched by name.
+
+    Raises:
+        ValueError: no such profile or rule.
+    """
+    if name not in PROFILES:
+        raise ValueError(f"no such validation profile: {name} (there are {', '.join(PROFILES)})")
+    return PROFILES[name].but(on=on, off=off)
+
+
+def is_ra(verified: Verified, listed: frozenset[bytes]) -> bool:
+    """Whether the signer is a registration authority: id-kp-cmRA, or SHA-256 of its certificate is listed.
+
+    Source: RFC 9483, 5.2; RFC 9810, 4.5.
+    """
+    if verified.certificate is None:
+        return False
+    about = facts(verified.certificate)
+    return about.fingerprint in listed or _EKU_CMC_RA in about.extended_key_usage
+
+
+def signer_key(verified: Verified) -> bytes | None:
+    """The store's key of the certificate that signed; None for a MAC."""
+    if verified.certificate is None:
+        return None
+    about = facts(verified.certificate)
+    return certificate_key(about.issuer, about.serial_number)

@@ -1,0 +1,509 @@
+"""The store on SQL, by SQLAlchemy Core: SQLite in WAL mode, each commit on the disk before it is answered.
+
+Statements are written as SQLAlchemy expressions, compiled once, and run as text: compiling them anew for each message
+costs more than running them. One connection serves each thread. What changes goes through one ``BEGIN IMMEDIATE`` ..
+``COMMIT``, so several processes may work on the same file.
+
+Source: sqlite.org, "Write-Ahead Logging" and "PRAGMA synchronous".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    create_engine,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import NullPool
+
+from opensslcmp.enums import BodyType, RevocationReason
+from opensslcmp.server.memory import Claims
+from opensslcmp.server.store import (
+    CertificateRecord,
+    CertificateState,
+    Change,
+    Conflict,
+    Revocation,
+    StoredSecret,
+    Transaction,
+    TransactionState,
+)
+
+__all__ = ["SCHEMA_VERSION", "SQLStore"]
+
+SCHEMA_VERSION = 1
+
+_metadata = MetaData()
+_versions = Table("schema_version", _metadata, Column("version", Integer, primary_key=True))
+_transactions = Table(
+    "transactions",
+    _metadata,
+    Column("transaction_id", LargeBinary, primary_key=True),
+    Column("identity", LargeBinary, nullable=False),
+    Column("algorithm", String, nullable=False),
+    Column("body_type", Integer, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("nonces", LargeBinary, nullable=False),
+    Column("certificates", String, nullable=False),
+    Column("deadline", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("request", LargeBinary),
+    Column("pending", LargeBinary),
+    Column("version", Integer, nullable=False),
+)
+_is_open = _transactions.c.state <= int(TransactionState.CONFIRMING)
+Index(
+    "transactions_open",
+    _transactions.c.identity,
+    _transactions.c.deadline,
+    sqlite_where=_is_open,
+    postgresql_where=_is_open,
+)
+Index("transactions_deadline", _transactions.c.deadline, sqlite_where=_is_open, postgresql_where=_is_open)
+Index("transactions_expires", _transactions.c.expires)
+_answers = Table(
+    "answers",
+    _metadata,
+    Column("transaction_id", LargeBinary, primary_key=True),
+    Column("request_hash", LargeBinary, primary_key=True),
+    Column("response", LargeBinary, nullable=False),
+)
+_certificates = Table(
+    "certificates",
+    _metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("serial_number", String, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("key_and_subject", LargeBinary, nullable=False, index=True),
+    Column("state", Integer, nullable=False),
+    Column("identity", LargeBinary, nullable=False),
+    Column("transaction_id", LargeBinary, nullable=False),
+    Column("issued_at", Float, nullable=False),
+    Column("not_after", Float, nullable=False),
+    Column("updates", LargeBinary),
+)
+_revocations = Table(
+    "revocations",
+    _metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("serial_number", String, nullable=False),
+    Column("reason", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("not_after", Float, nullable=False),
+)
+_secrets = Table(
+    "secrets",
+    _metadata,
+    Column("reference", LargeBinary, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("single_use", Integer, nullable=False),
+    Column("used_at", Float),
+    Column("created_at", Float, nullable=False),
+)
+_numbers = Table(
+    "numbers", _metadata, Column("name", String, primary_key=True), Column("value", Integer, nullable=False)
+)
+
+_REVISION = "revocations"
+
+
+class _Prepared:
+    """A statement, compiled once: its text and the order of its parameters."""
+
+    __slots__ = ("constants", "order", "text")
+
+    def __init__(self, statement: Any, dialect: Any) -> None:
+        compiled = statement.compile(dialect=dialect)
+        self.text: str = str(compiled)
+        self.order: tuple[str, ...] = tuple(compiled.positiontup or ())
+        self.constants = {name: value for name, value in compiled.params.items() if value is not None}
+
+    def __call__(self, connection: Connection, **values: Any) -> Any:
+        if self.constants:
+            values = {**self.constants, **values}
+        return connection.exec_driver_sql(self.text, tuple([values[name] for name in self.order]))
+
+
+class SQLStore:
+    """A store in an SQLite file. May be used by several threads, and by several processes on one machine, at once.
+
+    Args:
+        path: of the file; made when it is not there, readable by its owner only.
+        clock: for the count of open transactions, which is read once a second.
+
+    Raises:
+        ValueError: the file was made by a newer version of this package.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.claim = Claims()
+        self._clock = clock
+        self._engine = create_engine(
+            f"sqlite:///{os.fspath(path)}",
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"check_same_thread": False, "timeout": 10.0},
+        )
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._connections: list[Connection] = []
+        self._open_total = (0.0, 0)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._prepare()
+        self._migrate()
+
+    def _prepare(self) -> None:
+        dialect = self._engine.dialect
+
+        def prepared(statement: Any) -> _Prepared:
+            return _Prepared(statement, dialect)
+
+        t, a, c, r, s, n = _transactions, _answers, _certificates, _revocations, _secrets, _numbers
+        of_transaction = (a.c.transaction_id == t.c.transaction_id) & (a.c.request_hash == bindparam("request_hash"))
+        self._look = prepared(
+            select(t, a.c.response)
+            .select_from(t.outerjoin(a, of_transaction))
+            .where(t.c.transaction_id == bindparam("id"))
+        )
+        self._open_all = prepared(select(func.count()).select_from(t).where(_is_open_text(t)))
+        self._open_own = prepared(
+            select(func.count()).select_from(t).where(_is_open_text(t), t.c.identity == bindparam("identity"))
+        )
+        self._begin_transaction = prepared(insert(t))
+        changed = ("state", "nonce", "nonces", "certificates", "deadline", "expires", "request", "pending", "version")
+        self._change_transaction = prepared(
+            update(t)
+            .where(t.c.transaction_id == bindparam("id"), t.c.version == bindparam("expected"))
+            .values({name: bindparam(name) for name in changed})
+        )
+        self._add_answer = prepared(insert(a))
+        self._add_certificate = prepared(insert(c))
+        self._change_state = prepared(
+            update(c)
+            .where(c.c.key == bindparam("which"), c.c.state == bindparam("expected"))
+            .values(state=bindparam("new"))
+        )
+        self._add_revocation = prepared(insert(r))
+        self._use_secret = prepared(
+            update(s).where(s.c.reference == bindparam("which"), s.c.used_at.is_(None)).values(used_at=bindparam("now"))
+        )
+        self._find_overdue = prepared(
+            select(t)
+            .where(_is_open_text(t), t.c.deadline <= bindparam("now"))
+            .order_by(t.c.deadline)
+            .limit(bindparam("most"))
+        )
+        old = (t.c.expires <= bindparam("now")) & (t.c.state > bindparam("open"))
+        self._forget_answers = prepared(delete(a).where(a.c.transaction_id.in_(select(t.c.transaction_id).where(old))))
+        self._forget_transactions = prepared(delete(t).where(old))
+        self._any_old = prepared(select(func.min(t.c.expires)))
+        self._get_certificate = prepared(select(c).where(c.c.key == bindparam("which")))
+        self._get_certified = prepared(
+            select(c)
+            .where(
+                c.c.key_and_subject == bindparam("which"),
+                c.c.state <= bindparam("in_force"),
+                c.c.not_after > bindparam("now"),
+            )
+            .limit(1)
+        )
+        self._count_certificates = prepared(select(func.count()).select_from(c))
+        self._get_revocations = prepared(select(r).where(r.c.not_after > bindparam("now")))
+        self._get_number = prepared(select(n.c.value).where(n.c.name == bindparam("which")))
+        self._count_up = prepared(update(n).where(n.c.name == bindparam("which")).values(value=n.c.value + 1))
+        self._add_number = prepared(insert(n))
+        self._get_secret = prepared(select(s).where(s.c.reference == bindparam("which")))
+        self._add_secret = prepared(insert(s))
+        self._remove_secret = prepared(delete(s).where(s.c.reference == bindparam("which")))
+        self._get_secrets = prepared(select(s).order_by(s.c.reference))
+
+    def _migrate(self) -> None:
+        with self._write() as connection:
+            _metadata.create_all(connection)
+            found = connection.execute(select(func.max(_versions.c.version))).scalar()
+            if found is None:
+                connection.execute(insert(_versions).values(version=SCHEMA_VERSION))
+                connection.execute(insert(_numbers).values(name=_REVISION, value=0))
+            elif found > SCHEMA_VERSION:
+                raise ValueError(f"the store has schema version {found}, this package knows {SCHEMA_VERSION}")
+
+    # -- connections ---------------------------------------------------------------------------------------------
+
+    def _connection(self) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._engine.connect()
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+                connection.exec_driver_sql(f"PRAGMA {pragma}")
+            self._local.connection = connection
+            with self._lock:
+                self._connections.append(connection)
+        return connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """One transaction; threads of this process queue here instead of asking the file again and again."""
+        connection = self._connection()
+        with self._writing:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+
+    def close(self) -> None:
+        """As ``Store.close``."""
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+        self._local = threading.local()
+        self._engine.dispose()
+
+    # -- transactions --------------------------------------------------------------------------------------------
+
+    def look(self, transaction_id: bytes, request_hash: bytes) -> tuple[Transaction | None, bytes | None]:
+        """As ``Store.look``."""
+        row = self._look(self._connection(), id=transaction_id, request_hash=request_hash).fetchone()
+        return (None, None) if row is None else (_transaction(row), row[-1])
+
+    def open_transactions(self, identity: bytes) -> tuple[int, int]:
+        """As ``Store.open_transactions``."""
+        connection = self._connection()
+        now = self._clock()
+        counted, total = self._open_total
+        if not counted or not 0 <= now - counted < 1:
+            total = self._open_all(connection).scalar()
+            self._open_total = (now, total)
+        return total, self._open_own(connection, identity=identity).scalar()
+
+    def commit(self, change: Change) -> None:
+        """As ``Store.commit``."""
+        new, old = change.transaction, change.previous
+        values = {
+            "state": int(new.state),
+            "nonce": new.nonce,
+            "nonces": new.nonces,
+            "certificates": json.dumps([(number, key.hex()) for number, key in new.certificates]),
+            "deadline": new.deadline,
+            "expires": new.expires,
+            "request": new.request,
+            "pending": new.pending,
+            "version": new.version + 1,
+        }
+        try:
+            with self._write() as connection:
+                if old is None:
+                    self._begin_transaction(
+                        connection,
+                        transaction_id=new.transaction_id,
+                        identity=new.identity,
+                        algorithm=new.algorithm,
+                        body_type=int(new.body_type),
+                        **values,
+                    )
+                elif not self._change_transaction(
+                    connection, id=new.transaction_id, expected=old.version, **values
+                ).rowcount:
+                    raise Conflict
+                if change.response is not None:
+                    self._add_answer(
+                        connection,
+                        transaction_id=new.transaction_id,
+                        request_hash=change.request_hash,
+                        response=change.response,
+                    )
+                self._commit_certificates(connection, change)
+        except IntegrityError as error:
+            raise Conflict from error
+
+    def _commit_certificates(self, connection: Connection, change: Change) -> None:
+        for each in change.certificates:
+            self._add_certificate(
+                connection,
+                key=each.key,
+                serial_number=f"{each.serial_number:x}",
+                certificate=each.certificate,
+                key_and_subject=each.key_and_subject,
+                state=int(each.state),
+                identity=each.identity,
+                transaction_id=each.transaction_id,
+                issued_at=each.issued_at,
+                not_after=each.not_after,
+                updates=each.updates,
+            )
+        for key, expected, state in change.states:
+            if not self._change_state(connection, which=key, expected=int(expected), new=int(state)).rowcount:
+                raise Conflict
+        for revocation in change.revocations:
+            self._add_revocation(
+                connection,
+                key=revocation.key,
+                serial_number=f"{revocation.serial_number:x}",
+                reason=int(revocation.reason),
+                at=revocation.at,
+                not_after=revocation.not_after,
+            )
+        if change.revocations:
+            self._count_up(connection, which=_REVISION)
+        if (
+            change.secret_used is not None
+            and not self._use_secret(connection, which=change.secret_used, now=change.now).rowcount
+        ):
+            raise Conflict
+
+    def overdue(self, now: float, limit: int) -> list[Transaction]:
+        """As ``Store.overdue``."""
+        return [_transaction(row) for row in self._find_overdue(self._connection(), now=now, most=limit)]
+
+    def forget(self, now: float) -> int:
+        """As ``Store.forget``."""
+        first = self._any_old(self._connection()).scalar()
+        if first is None or first > now:
+            return 0
+        still_open = int(TransactionState.CONFIRMING)
+        with self._write() as connection:
+            self._forget_answers(connection, now=now, open=still_open)
+            forgotten: int = self._forget_transactions(connection, now=now, open=still_open).rowcount
+        return forgotten
+
+    # -- certificates --------------------------------------------------------------------------------------------
+
+    def certificate(self, key: bytes) -> CertificateRecord | None:
+        """As ``Store.certificate``."""
+        row = self._get_certificate(self._connection(), which=key).fetchone()
+        return None if row is None else _record(row)
+
+    def certified(self, key_and_subject: bytes, now: float) -> CertificateRecord | None:
+        """As ``Store.certified``."""
+        in_force = int(CertificateState.UPDATING)
+        row = self._get_certified(self._connection(), which=key_and_subject, in_force=in_force, now=now).fetchone()
+        return None if row is None else _record(row)
+
+    def certificates(self) -> int:
+        """As ``Store.certificates``."""
+        count: int = self._count_certificates(self._connection()).scalar()
+        return count
+
+    def revocations(self, now: float) -> tuple[int, list[Revocation]]:
+        """As ``Store.revocations``."""
+        revision = self.revision()  # read first: a later one only makes the next reader look again
+        found = [
+            Revocation(key=key, serial_number=int(number, 16), reason=RevocationReason(reason), at=at, not_after=end)
+            for key, number, reason, at, end in self._get_revocations(self._connection(), now=now)
+        ]
+        return revision, sorted(found, key=lambda each: each.serial_number)
+
+    def revision(self) -> int:
+        """As ``Store.revision``."""
+        value: int = self._get_number(self._connection(), which=_REVISION).scalar()
+        return value
+
+    def next_number(self, name: str) -> int:
+        """As ``Store.next_number``."""
+        with self._write() as connection:
+            if not self._count_up(connection, which=name).rowcount:
+                self._add_number(connection, name=name, value=1)
+            value: int = self._get_number(connection, which=name).scalar()
+        return value
+
+    # -- secrets -------------------------------------------------------------------------------------------------
+
+    def secret(self, reference: bytes) -> StoredSecret | None:
+        """As ``Store.secret``."""
+        row = self._get_secret(self._connection(), which=reference).fetchone()
+        return None if row is None else _secret(row)
+
+    def add_secret(self, secret: StoredSecret) -> None:
+        """As ``Store.add_secret``."""
+        try:
+            with self._write() as connection:
+                self._add_secret(
+                    connection,
+                    reference=secret.reference,
+                    sealed=secret.sealed,
+                    single_use=int(secret.single_use),
+                    used_at=secret.used_at,
+                    created_at=secret.created_at,
+                )
+        except IntegrityError as error:
+            raise Conflict from error
+
+    def remove_secret(self, reference: bytes) -> bool:
+        """As ``Store.remove_secret``."""
+        with self._write() as connection:
+            return bool(self._remove_secret(connection, which=reference).rowcount)
+
+    def secrets(self) -> list[StoredSecret]:
+        """As ``Store.secrets``."""
+        return [_secret(row) for row in self._get_secrets(self._connection())]
+
+
+def _is_open_text(table: Table) -> Any:
+    """As in the partial indexes, with the number in the text: SQLite does not match a parameter with an index."""
+    from sqlalchemy import literal_column
+
+    return table.c.state <= literal_column(str(int(TransactionState.CONFIRMING)))
+
+
+def _transaction(row: Any) -> Transaction:
+    return Transaction(
+        transaction_id=row[0],
+        identity=row[1],
+        algorithm=row[2],
+        body_type=BodyType(row[3]),
+        state=TransactionState(row[4]),
+        nonce=row[5],
+        nonces=row[6],
+        certificates=tuple([(number, bytes.fromhex(key)) for number, key in json.loads(row[7])]),
+        deadline=row[8],
+        expires=row[9],
+        request=row[10],
+        pending=row[11],
+        version=row[12],
+    )
+
+
+def _record(row: Any) -> CertificateRecord:
+    return CertificateRecord(
+        key=row[0],
+        serial_number=int(row[1], 16),
+        certificate=row[2],
+        key_and_subject=row[3],
+        state=CertificateState(row[4]),
+        identity=row[5],
+        transaction_id=row[6],
+        issued_at=row[7],
+        not_after=row[8],
+        updates=row[9],
+    )
+
+
+def _secret(row: Any) -> StoredSecret:
+    return StoredSecret(reference=row[0], sealed=row[1], single_use=bool(row[2]), used_at=row[3], created_at=row[4])

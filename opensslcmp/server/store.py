@@ -1,0 +1,239 @@
+"""What a server must remember, and the Protocol of whoever remembers it.
+
+Everything that one message changes is a ``Change``, and a ``Change`` is committed as a whole or not at all: the
+transaction, the response, the certificates, the revocations. So the response is durable before it leaves, and there is
+no certificate without its record. Two workers that handle the same transaction at once are told apart by the commit:
+the slower one gets ``Conflict`` and looks again.
+
+Times are seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+from opensslcmp.enums import BodyType, RevocationReason
+
+__all__ = [
+    "CertificateRecord",
+    "CertificateState",
+    "Change",
+    "Conflict",
+    "Revocation",
+    "Store",
+    "StoredSecret",
+    "Transaction",
+    "TransactionState",
+    "certificate_key",
+]
+
+
+class Conflict(Exception):
+    """Another worker changed the same thing first."""
+
+
+class TransactionState(IntEnum):
+    """Where a transaction stands."""
+
+    WAITING = 0
+    CONFIRMING = 1
+    CONFIRMED = 2
+    CLOSED = 3
+
+    @property
+    def is_open(self) -> bool:
+        """More messages are expected."""
+        return self <= TransactionState.CONFIRMING
+
+
+class CertificateState(IntEnum):
+    """What a certificate is good for."""
+
+    UNCONFIRMED = 0
+    VALID = 1
+    UPDATING = 2
+    UPDATED = 3
+    REVOKED = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transaction:
+    """One transactionID.
+
+    Attributes:
+        identity: of the credential that began it (``Verified.identity``).
+        algorithm: dotted OID of the protection of its first message.
+        body_type: of its first message.
+        nonce: the senderNonce of our last answer.
+        nonces: the peer's senderNonces, each as 16 bytes of SHA-256.
+        certificates: certReqId and key of each certificate that it issued.
+        deadline: when an open one ends by itself.
+        expires: when it may be forgotten.
+        request: the opening message, kept while waiting.
+        pending: what the authority said then.
+        version: counts the commits.
+    """
+
+    transaction_id: bytes
+    identity: bytes
+    algorithm: str
+    body_type: BodyType
+    state: TransactionState
+    nonce: bytes
+    nonces: bytes
+    certificates: tuple[tuple[int, bytes], ...] = ()
+    deadline: float
+    expires: float
+    request: bytes | None = field(default=None, repr=False)
+    pending: bytes | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CertificateRecord:
+    """One certificate.
+
+    Attributes:
+        key: ``certificate_key(issuer, serial_number)``.
+        key_and_subject: SHA-256 of SubjectPublicKeyInfo and subject, to find what was certified already.
+        identity: of the credential that it was issued to.
+        updates: key of the certificate that this one takes the place of.
+    """
+
+    key: bytes
+    serial_number: int
+    certificate: bytes = field(repr=False)
+    key_and_subject: bytes
+    state: CertificateState
+    identity: bytes
+    transaction_id: bytes
+    issued_at: float
+    not_after: float
+    updates: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Revocation:
+    """Why and when a certificate was revoked; ``not_after`` is the certificate's."""
+
+    key: bytes
+    serial_number: int
+    reason: RevocationReason
+    at: float
+    not_after: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredSecret:
+    """A secret as it is kept: sealed, so that the store alone gives it away to nobody.
+
+    Attributes:
+        used_at: when a single-use one was used; None before.
+    """
+
+    reference: bytes
+    sealed: bytes = field(repr=False)
+    single_use: bool = False
+    used_at: float | None = None
+    created_at: float
+
+
+@dataclass(kw_only=True, slots=True)
+class Change:
+    """Everything that one message changes.
+
+    Attributes:
+        transaction: as it shall be.
+        previous: as it was; None claims a new transactionID.
+        request_hash, response: what answers a retransmission.
+        certificates: new ones.
+        states: key, expected and new state of certificates that are there.
+        revocations: new ones.
+        secret_used: reference of a single-use secret that is used up by this, not used before.
+    """
+
+    transaction: Transaction
+    previous: Transaction | None = None
+    request_hash: bytes = b""
+    response: bytes | None = None
+    certificates: list[CertificateRecord] = field(default_factory=list)
+    states: list[tuple[bytes, CertificateState, CertificateState]] = field(default_factory=list)
+    revocations: list[Revocation] = field(default_factory=list)
+    secret_used: bytes | None = None
+    now: float = 0.0
+
+
+class Store(Protocol):
+    """Remembers. May be called from several threads at once, and by several processes where it says so."""
+
+    def claim(self, transaction_id: bytes) -> AbstractContextManager[object]:
+        """Keep other threads of this process away from a transactionID for a while, so that work is not done twice."""
+
+    def look(self, transaction_id: bytes, request_hash: bytes) -> tuple[Transaction | None, bytes | None]:
+        """The transaction, and the response that this very request got."""
+
+    def open_transactions(self, identity: bytes) -> tuple[int, int]:
+        """How many are open, in all and of this credential. The first may lag by a second."""
+
+    def commit(self, change: Change) -> None:
+        """Make it durable, all of it.
+
+        Raises:
+            Conflict: something is not as ``change`` expects; nothing was changed.
+        """
+
+    def overdue(self, now: float, limit: int) -> list[Transaction]:
+        """Open transactions whose deadline has passed, at most ``limit``."""
+
+    def forget(self, now: float) -> int:
+        """Drop closed transactions that have expired; how many."""
+
+    def certificate(self, key: bytes) -> CertificateRecord | None:
+        """The certificate with this key."""
+
+    def certified(self, key_and_subject: bytes, now: float) -> CertificateRecord | None:
+        """A certificate in force for this public key and subject."""
+
+    def certificates(self) -> int:
+        """How many certificates there are, in any state."""
+
+    def revocations(self, now: float) -> tuple[int, list[Revocation]]:
+        """Revision, and the revocations of certificates that have not ended, in the order of their serial numbers.
+
+        The revision grows with every commit that revokes.
+        """
+
+    def revision(self) -> int:
+        """The revision of the revocations."""
+
+    def next_number(self, name: str) -> int:
+        """A number greater than all that were given under ``name`` before, starting with 1."""
+
+    def secret(self, reference: bytes) -> StoredSecret | None:
+        """The secret under this reference."""
+
+    def add_secret(self, secret: StoredSecret) -> None:
+        """Keep a secret.
+
+        Raises:
+            Conflict: there is one under this reference.
+        """
+
+    def remove_secret(self, reference: bytes) -> bool:
+        """Forget a secret; False when there was none."""
+
+    def secrets(self) -> list[StoredSecret]:
+        """All secrets, in the order of their references."""
+
+    def close(self) -> None:
+        """Give up connections. Nothing else may be called afterwards."""
+
+
+def certificate_key(issuer: bytes, serial_number: int) -> bytes:
+    """The key of a certificate by the DER of its issuer's Name and its number."""
+    number = serial_number.to_bytes(serial_number.bit_length() // 8 + 1, "big", signed=True)
+    return hashlib.sha256(issuer + number).digest()

@@ -1,0 +1,112 @@
+"""One message's turn: what the handlers of the bodies are given, what they decide, and what is committed with it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from opensslcmp.asn1 import InfoTypeAndValue
+from opensslcmp.context.protection import Verified
+from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
+from opensslcmp.errors import BadMessage, Rejected
+from opensslcmp.server.authority import Authority, Issued
+from opensslcmp.server.rules import Check
+from opensslcmp.server.store import (
+    CertificateRecord,
+    CertificateState,
+    Change,
+    Revocation,
+    Store,
+    Transaction,
+    TransactionState,
+)
+
+__all__ = ["Answer", "Turn", "refusal"]
+
+logger = logging.getLogger("opensslcmp.server")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """A body, and what goes around it."""
+
+    body_type: BodyType
+    body: bytes
+    general_info: tuple[InfoTypeAndValue, ...] = ()
+    extra_certs: tuple[bytes, ...] = ()
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a handler has at hand, and where it writes down what shall be committed.
+
+    Attributes:
+        asked: the message and what is known of it; None when time alone acts.
+        change: without its transaction, request and response yet.
+        state, issued, deadline, request, pending: of the transaction afterwards.
+    """
+
+    authority: Authority
+    store: Store
+    asked: Check | None
+    now: float
+    implicit_confirm: bool
+    confirm_wait_seconds: float
+    wait_seconds: float
+    change: Change
+    state: TransactionState = TransactionState.CLOSED
+    issued: tuple[tuple[int, bytes], ...] = ()
+    deadline: float = 0.0
+    request: bytes | None = None
+    pending: bytes | None = None
+
+    @property
+    def check(self) -> Check:
+        """The message and what is known of it."""
+        assert self.asked is not None
+        return self.asked
+
+    @property
+    def moment(self) -> datetime:
+        """``now`` for people."""
+        return datetime.fromtimestamp(self.now, UTC)
+
+    @property
+    def verified(self) -> Verified:
+        """Who asks."""
+        return self.check.verified
+
+    def revoke(self, record: CertificateRecord, reason: RevocationReason) -> None:
+        """Revoke a certificate with this change."""
+        self.change.states.append((record.key, record.state, CertificateState.REVOKED))
+        self.change.revocations.append(
+            Revocation(
+                key=record.key,
+                serial_number=record.serial_number,
+                reason=reason,
+                at=self.now,
+                not_after=record.not_after,
+            )
+        )
+
+    def take_back(self, transaction: Transaction) -> None:
+        """Revoke what a transaction issued and nobody confirmed, and let the certificate that it updates be again."""
+        for _, key in transaction.certificates:
+            record = self.store.certificate(key)
+            if record is None or record.state is not CertificateState.UNCONFIRMED:
+                continue
+            self.authority.confirm(Issued(certificate=record.certificate), accepted=False)
+            self.revoke(record, RevocationReason.UNSPECIFIED)
+            if record.updates is not None:
+                self.change.states.append((record.updates, CertificateState.UPDATING, CertificateState.VALID))
+
+
+def refusal(error: Exception) -> Rejected:
+    """What a requester is told of an exception: its own words, or systemFailure once it was logged."""
+    if isinstance(error, Rejected):
+        return error
+    if isinstance(error, BadMessage):
+        return Rejected(error.failure, error.text)
+    logger.error("the authority failed", exc_info=error)
+    return Rejected(FailureInfo.SYSTEM_FAILURE, "the server failed; try again later")
