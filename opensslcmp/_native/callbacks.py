@@ -16,9 +16,11 @@ make calls of its own on *other* contexts. What makes that safe, each rule with 
 - The error queue belongs to the thread, so it must be empty whenever a body switches away; each call empties it first.
 - Every way out of a sleeping greenlet ends in step 4. ``throw`` raises inside the body. When the last reference goes,
   greenlet throws ``GreenletExit`` for us, and C unwinds as for any other exception: nothing leaks.
+- No frame that sleeps in a greenlet may refer to that greenlet, not even by an argument of ``switch``. Python's
+  collector cannot see the frames of a sleeping greenlet, so such a circle, and C's memory with it, would live for ever.
+  The hub keeps the greenlet; the greenlet knows the hub and what it needs for its work.
 - Only the thread that started a greenlet can resume or unwind it. One that is dropped by another thread waits until its
-  own thread runs greenlets again; one whose thread has ended is never unwound, and C's memory with it is lost. So
-  finish or throw before the thread ends.
+  own thread runs greenlets again. So finish or throw before the thread ends.
 - A body must not answer ``GreenletExit`` by switching away again: greenlet would have to keep the stack for ever.
 - A context that is inside C is busy: a second call on it, or ``close``, is refused with ``RuntimeError``, since OpenSSL
   has no locks here.
