@@ -9,6 +9,9 @@ What the gate decides is form: one DER element, known version, bounded sizes and
 libcrypto can be trusted with (CVE-2026-63076: PBM parameters that are no SEQUENCE crash unpatched OpenSSLs). Which
 rule of the protocol applies when is decided above, in ``server`` and ``client``.
 
+Measured beside other work on the machine of ``measured.md``: a PBM-protected ir passes in 12 us (5 of them the header, 3 the
+MAC parameters), its body decodes in 9 us; the dearest refusal found, a megabyte of two-byte lists, costs 4 ms.
+
 Source: RFC 9810, 5.1; RFC 9483, 3.1 and 3.5.
 """
 
