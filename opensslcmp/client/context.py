@@ -266,7 +266,8 @@ class Context:
             check_key_usage=not self.ignore_key_usage,
             require_sender_kid=False,
             first_certificate=False,
-            candidates=candidates,
+            # The server may leave out certificates that we have, a root above all, even when it signs with that.
+            candidates=(*candidates, *self.untrusted, *self.trusted),
         )
 
     def _trust_of(self, message: Message) -> Trust | None:
