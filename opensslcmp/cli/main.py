@@ -1,0 +1,104 @@
+"""The ``opensslcmp`` command: its tree of commands, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from opensslcmp._version import __version__
+from opensslcmp.cli import client, inspecting
+from opensslcmp.cli.command import add_command, make_app
+from opensslcmp.cli.exits import Exit
+from opensslcmp.cli.talk import say
+
+__all__ = ["app", "run"]
+
+app = make_app("Certificates by the Certificate Management Protocol (CMP, RFC 9810): client, server and CA.")
+
+_CLIENT = "With any CMP server"
+_SERVER = "A CA and its server"
+_TOOLS = "Tools"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"opensslcmp {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Exit codes: 0 done, 2 usage, 3 rejected, 4 no answer, 5 not trusted, 6 bad message, 7 bad input.")
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+add_command(
+    app,
+    "enroll",
+    client.enroll,
+    panel=_CLIENT,
+    example="""
+opensslcmp enroll --server http://127.0.0.1:8080 --ref device-1 --secret env:SECRET \\
+    --subject /CN=device-1 --newkey ec:P-256 --newkeyout device.key --certout device.pem \\
+    --cacertsout ca.pem
+""",
+)
+add_command(
+    app,
+    "update",
+    client.update,
+    panel=_CLIENT,
+    example="""
+opensslcmp update --server http://127.0.0.1:8080 --cert device.pem --key device.key \\
+    --trusted ca.pem --newkey ec:P-256 --newkeyout device.key --certout device.pem
+""",
+)
+add_command(
+    app,
+    "revoke",
+    client.revoke,
+    panel=_CLIENT,
+    example="""
+opensslcmp revoke --server http://127.0.0.1:8080 --cert device.pem --key device.key \\
+    --trusted ca.pem --revreason keyCompromise
+""",
+)
+add_command(
+    app,
+    "info",
+    client.info,
+    panel=_CLIENT,
+    example="""
+opensslcmp info --server http://127.0.0.1:8080 --ref device-1 --secret env:SECRET \\
+    --infotype caCerts --cacertsout ca.pem
+""",
+)
+add_command(app, "inspect", inspecting.inspect, panel=_TOOLS, example="opensslcmp inspect request.der")
+add_command(app, "doctor", inspecting.doctor, panel=_TOOLS, example="opensslcmp doctor")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Returns:
+        its exit code.
+    """
+    try:
+        app(list(arguments), prog_name="opensslcmp", standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing more can be said there (https://docs.python.org/3/library/signal.html).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.INTERNAL
+    return Exit.OK
