@@ -44,6 +44,8 @@ from opensslcmp.asn1 import (
     oids,
     protected_part,
     read_header,
+    unwrap,
+    wrap,
 )
 from opensslcmp.context.certificates import Trust, facts, load_certificates, same_name
 from opensslcmp.context.keys import (
@@ -217,13 +219,10 @@ def _mac(
 
 
 @lru_cache(maxsize=64)
-def _owf_identifier(name: str) -> AlgorithmIdentifier:
-    return algorithm(_OWFS[name])
-
-
-@lru_cache(maxsize=64)
-def _mac_identifier(name: str) -> AlgorithmIdentifier:
-    return algorithm(_MACS[name][0])
+def _pbm_tail(owf: str, iterations: int, mac: str) -> bytes:
+    """What follows the salt in a PBMParameter."""
+    value = PBMParameter(salt=b"", owf=algorithm(_OWFS[owf]), iteration_count=iterations, mac=algorithm(_MACS[mac][0]))
+    return unwrap(der(value))[2:]
 
 
 @lru_cache(maxsize=64)
@@ -238,13 +237,8 @@ _PRF_NAMES = {digest: name for name, (_, digest) in reversed(_MACS.items())} | {
 
 def _mac_algorithm(parameters: MacParameters, salt: bytes) -> AlgorithmIdentifier:
     if parameters.scheme == "pbm":
-        value = PBMParameter(
-            salt=salt,
-            owf=_owf_identifier(parameters.owf),
-            iteration_count=parameters.iterations,
-            mac=_mac_identifier(parameters.mac),
-        )
-        return algorithm(_PBM_OID, der(value))
+        tail = _pbm_tail(parameters.owf, parameters.iterations, parameters.mac)
+        return algorithm(_PBM_OID, wrap(0x30, wrap(0x04, salt) + tail))
     mac_name = "hmacWithSHA1" if parameters.mac == "hmac-sha1" else parameters.mac
     derivation = PBKDF2Params(
         salt=salt,
