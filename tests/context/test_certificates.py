@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs12
 
 from opensslcmp._native import lib
+from opensslcmp.context import certificates
 from opensslcmp.context.certificates import Trust, facts, load_certificate, load_certificates, same_name
 from opensslcmp.enums import FailureInfo
 from opensslcmp.errors import OpenSSLError, ProtectionError
@@ -303,6 +304,23 @@ def test_trust_without_anchors_or_with_nonsense_is_the_callers_mistake() -> None
     with pytest.raises(ValueError, match=r"."):
         Trust(ROOT, crls=[b"nonsense"])
     assert repr(Trust(ROOT)) == "<Trust 1 anchors, 0 CRLs>"
+
+
+def test_what_openssl_does_not_read_is_the_callers_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = der(LEAF)
+    monkeypatch.setattr(certificates, "load_certificates", lambda source: [broken[:-1]])
+    with pytest.raises(ValueError, match="OpenSSL does not read this certificate"):
+        Trust(ROOT)
+    with pytest.raises(ValueError, match="OpenSSL does not read this CRL"):
+        certificates._native_crl(broken)
+    for whole, read in (
+        (broken, certificates._native_certificate),
+        (der(crl("root", ROOT_KEY)), certificates._native_crl),
+    ):
+        assert read(whole)
+        with pytest.raises(ValueError, match="bytes follow"):
+            read(whole + b"\0")
+    assert lib.ERR_peek_error() == 0
 
 
 def test_eight_threads_share_one_trust() -> None:

@@ -117,9 +117,17 @@ def test_rsa_parameters_may_be_null_or_absent(parameters: bytes | None) -> None:
     verify_signature(ours.public_key_der, identifier, b"data", ours.sign(b"data"))
 
 
-def _pss(hash_oid: str, mask_oid: str, salt: int, trailer: bytes = b"") -> bytes:
-    hash_ = encode(algorithm(hash_oid))
-    mask = encode(algorithm("1.2.840.113549.1.1.8", encode(algorithm(mask_oid))))
+def _pss(
+    hash_oid: str,
+    mask_oid: str,
+    salt: int,
+    trailer: bytes = b"",
+    *,
+    mask_function: str = "1.2.840.113549.1.1.8",
+    hash_parameters: bytes | None = None,
+) -> bytes:
+    hash_ = encode(algorithm(hash_oid, hash_parameters))
+    mask = encode(algorithm(mask_function, encode(algorithm(mask_oid))))
     salt_der = b"\x02\x02" + salt.to_bytes(2, "big") if salt > 127 else b"\x02\x01" + bytes((salt,))
     fields = (b"\xa0", hash_), (b"\xa1", mask), (b"\xa2", salt_der)
     content = b"".join(tag + bytes((len(value),)) + value for tag, value in fields) + trailer
@@ -137,6 +145,8 @@ SHA512 = "2.16.840.1.101.3.4.2.3"
         pytest.param(_pss(SHA256, SHA256, 33), id="salt longer than the hash"),
         pytest.param(_pss(SHA256, SHA256, 32, b"\xa3\x03\x02\x01\x02"), id="trailer"),
         pytest.param(_pss("1.2.3", "1.2.3", 32), id="unknown hash"),
+        pytest.param(_pss(SHA256, SHA256, 32, mask_function="1.2.3"), id="unknown mask"),
+        pytest.param(_pss(SHA256, SHA256, 32, hash_parameters=b"\x02\x01\x00"), id="hash with parameters"),
         pytest.param(encode(algorithm("1.2.840.113549.1.1.10")), id="no parameters"),
         pytest.param(encode(algorithm("1.2.840.113549.1.1.10", b"\x30\x03\x02\x01\x00")), id="nonsense"),
         pytest.param(encode(algorithm("1.2.840.10045.4.3.2", NULL)), id="ECDSA with parameters"),
@@ -365,7 +375,8 @@ def test_a_kind_that_does_not_exist_is_the_callers_mistake(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "digest", "pss"), [("ec", "MD4", False), ("ec", None, True), ("ed25519", "SHA256", False)]
+    ("kind", "digest", "pss"),
+    [("ec", "MD4", False), ("ec", None, True), ("rsa", "SHAKE128", True), ("ed25519", "SHA256", False)],
 )
 def test_a_digest_that_does_not_fit_is_the_callers_mistake(kind: str, digest: str | None, pss: bool) -> None:
     with pytest.raises(ValueError, match="does not sign"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs12
 
 from opensslcmp._native import lib
@@ -134,6 +135,32 @@ def test_a_missing_sender_kid_is_forgiven_only_on_request() -> None:
     assert verify(admit(bare), secrets=secrets, require_sender_kid=False).reference == b"reference"
     nobody = _resign(protector, message(protector, sender=NULL_DN), sender_kid=None)
     assert refused(nobody, require_sender_kid=False) is FailureInfo.BAD_MESSAGE_CHECK
+
+
+def test_a_sender_with_several_names_or_none_is_searched_for_the_reference() -> None:
+    protector = MacProtector(SECRET)
+    organization = x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "organization")
+    common = x509.NameAttribute(x509.NameOID.COMMON_NAME, "reference")
+    for sender, found in (
+        (x509.Name([organization, common]).public_bytes(), True),
+        (x509.Name([common, common]).public_bytes(), False),
+        (b"\x30\x03\x31\x01\x00", False),
+    ):
+        protected = admit(message(protector, sender=sender))
+        if found:
+            assert verify(protected, secrets=secrets, mac_sender=True)
+        else:
+            assert refused(protected, mac_sender=True) is FailureInfo.BAD_MESSAGE_CHECK
+
+
+def test_what_the_gate_would_have_stopped_is_stopped_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    protected = admit(message(MacProtector(SECRET)))
+    assert refused(dataclasses.replace(protected, protection=None)) is FailureInfo.WRONG_INTEGRITY
+    assert refused(dataclasses.replace(protected, mac=None)) is FailureInfo.BAD_ALG
+    junk = PBMAC1Params(key_derivation_func=algorithm("1.2.840.113549.1.5.12"), message_auth_scheme=HMAC)
+    assert refused(dataclasses.replace(protected, mac=junk)) is FailureInfo.BAD_ALG
+    monkeypatch.setattr(protection, "_mac", lambda *arguments: (-1, b""))
+    assert refused(protected) is FailureInfo.BAD_ALG
 
 
 def test_the_sender_of_a_mac_is_compared_only_on_request() -> None:
@@ -597,6 +624,7 @@ def test_protect_message_replaces_one_protection_by_another() -> None:
 def test_a_protector_is_made_of_any_credential() -> None:
     mac = protector_for(SECRET)
     assert protector_for(mac) is mac
+    assert mac.identity == b"mac:reference"
     assert (mac.kind, mac.sender_kid, mac.certificates) == (ProtectionKind.MAC, b"reference", ())
     assert protector_for(Signer(device(), key())).kind is ProtectionKind.SIGNATURE
     assert "horse" not in repr(mac) + repr(SECRET)
@@ -615,6 +643,8 @@ def test_certificates_are_sent_once() -> None:
 def test_fresh_bytes_never_repeat_also_in_a_forked_child() -> None:
     assert len({fresh_bytes(16) for _ in range(2000)}) == 2000
     assert len(fresh_bytes(5000)) == 5000
+    protection._drop_pool()
+    assert len(fresh_bytes(16)) == 16
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
