@@ -193,9 +193,9 @@ class Enrollment:
         """Start it, or go on with an answer: ``(self, request)``, or the certificate."""
         return self._result(self.greenlet.switch(*answer))
 
-    def throw(self, *error: BaseException) -> Any:
-        """The same with an exception."""
-        return self._result(self.greenlet.throw(*error))
+    def throw(self, error: BaseException | None = None) -> Any:
+        """The same with an exception, GreenletExit unless given."""
+        return self._result(self.greenlet.throw(error or greenlet.GreenletExit()))
 
     def _result(self, result: Any) -> Any:
         return (self, result[0]) if isinstance(result, tuple) else result
