@@ -112,6 +112,8 @@ static int opensslcmp_session_enroll(opensslcmp_session *session)
         && OSSL_CMP_CTX_set_option(ctx, OSSL_CMP_OPT_POPO_METHOD, session->popo)
         && OSSL_CMP_CTX_set_option(ctx, OSSL_CMP_OPT_SUBJECTALTNAME_NODEFAULT, session->without_default_sans)
         && OSSL_CMP_CTX_set1_secretValue(ctx, session->secret, (int)session->secret_length)
+        /* Else a request without a subject is refused for want of a sender. */
+        && OSSL_CMP_CTX_set1_referenceValue(ctx, (const unsigned char *)"opensslcmp", 10)
         && OSSL_CMP_CTX_set_certConf_cb(ctx, opensslcmp_session_accept)
         && OSSL_CMP_CTX_set_transfer_cb(ctx, opensslcmp_session_transfer)
         && OSSL_CMP_CTX_set_transfer_cb_arg(ctx, session);
