@@ -1,0 +1,161 @@
+"""Our two ends in one process: a Session that enrolls from a Responder, with the CPU of each accounted for."""
+
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from types import FrameType
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
+
+from benchmarks.anchor import Case
+from benchmarks.measure import Share
+from opensslcmp._native import lib, memory
+from opensslcmp.client.context import Context
+from opensslcmp.client.session import Session
+from opensslcmp.context.certificates import Trust
+from opensslcmp.context.keys import PrivateKey
+from opensslcmp.credentials import MacParameters, SharedSecret, Signer
+from opensslcmp.server.ca import CA
+from opensslcmp.server.memory import MemoryStore
+from opensslcmp.server.responder import Responder
+from opensslcmp.server.secret_book import FoundSecret
+
+__all__ = ["Ends", "crossings", "new_key"]
+
+# What OpenSSL's own client asks for; ours asks for more iterations unless told.
+_CREDENTIAL = SharedSecret("device", b"benchmark-secret", parameters=MacParameters(mac="hmac-sha1", iterations=500))
+_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device")])
+
+
+def new_key(kind: str) -> Any:
+    """A private key as ``cryptography`` has it."""
+    if kind == "rsa":
+        return rsa.generate_private_key(65537, 2048)
+    return ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
+
+
+def _ca_certificate(key: Any) -> bytes:
+    now = datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Benchmark CA")])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=3650))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.DER)
+    )
+
+
+class _Unsealed:
+    """For secrets that no store keeps."""
+
+    def encrypt(self, reference: bytes, secret: bytes) -> bytes:
+        return secret
+
+    def decrypt(self, reference: bytes, sealed: bytes) -> bytes:
+        return sealed
+
+
+class Ends:
+    """A Session and a Responder with a memory store, DER across the middle."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        # As in the anchor, where 3.0 can neither protect with EdDSA nor confirm a certificate signed with it.
+        ca_key = new_key("rsa" if case.key == "rsa" else "ec")
+        store = MemoryStore()
+        ca = CA(_ca_certificate(ca_key), PrivateKey.load(ca_key), store, _Unsealed())
+        self.responder = Responder(
+            ca,
+            store,
+            ca.signer,
+            secrets=lambda _reference: FoundSecret(value=_CREDENTIAL.secret),
+            trust=Trust([ca.certificate]),
+        )
+        self._server_ns = 0
+        self.requests = 0
+        self._key = PrivateKey.load(new_key(case.key))  # once, as in the anchor
+        credential: SharedSecret | Signer = _CREDENTIAL
+        if case.protection == "signature":
+            key = new_key("rsa" if case.key == "rsa" else "ec")
+            bootstrap = Session(Context(credential=credential, implicit_confirm=True), transport=self._send)
+            credential = Signer(bootstrap.enroll(_NAME, key).certificate, key)
+        context = Context(
+            credential=credential,
+            trusted=[ca.certificate] if case.protection == "signature" else (),
+            implicit_confirm=case.confirm == "implicit",
+        )
+        self._session = Session(context, transport=self._send)
+
+    def _send(self, request: bytes) -> bytes:
+        start = time.thread_time_ns()
+        answer = self.responder.handle(request)
+        self._server_ns += time.thread_time_ns() - start
+        self.requests += 1
+        return answer
+
+    def enroll(self) -> None:
+        """One enrollment."""
+        self._session.enroll(_NAME, self._key, kind="ir" if self._case.protection == "mac" else "cr")
+
+    def run(self, count: int) -> Share:
+        """CPU of one enrollment, over ``count``."""
+        self._server_ns = 0
+        start = time.thread_time_ns()
+        for _ in range(count):
+            self.enroll()
+        total = time.thread_time_ns() - start
+        return Share(
+            client=(total - self._server_ns) / count / 1000,
+            server=self._server_ns / count / 1000,
+        )
+
+
+class _Counter:
+    """A profile function that counts what takes the GIL: returns from C, entries from C, and frees to come."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._stack: list[object] = []
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event == "c_call" and getattr(argument, "__self__", None) is lib:
+            self.count += 1
+            self._stack.append(lib)
+        elif event in {"c_return", "c_exception"} and getattr(argument, "__self__", None) is lib:
+            self._stack.pop()
+        elif event == "call":
+            if self._stack and self._stack[-1] is lib:
+                self.count += 1
+                self._stack.append(frame)
+            if frame.f_code is memory.own.__code__:
+                self.count += 1
+            elif frame.f_code is memory.give.__code__:
+                self.count -= 1
+        elif event == "return" and self._stack and self._stack[-1] is frame:
+            self._stack.pop()
+
+
+def crossings(case: Case, count: int = 10) -> float:
+    """Crossings between Python and C that take the GIL, of both ends, for each message that is sent."""
+    ends = Ends(case)
+    ends.run(10)
+    ends.requests = 0
+    counter = _Counter()
+    sys.setprofile(counter)
+    try:
+        for _ in range(count):
+            ends.enroll()
+    finally:
+        sys.setprofile(None)
+    return counter.count / (2 * ends.requests)

@@ -1,0 +1,129 @@
+"""A server of ours in a process of its own, and those who enroll from it over loopback HTTP."""
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import NameOID
+
+from benchmarks.anchor import Case
+from benchmarks.ends import new_key
+from opensslcmp.client.context import Context
+from opensslcmp.client.session import Session
+from opensslcmp.credentials import SharedSecret
+from opensslcmp.transport import HTTPTransport
+
+__all__ = ["Server", "Service", "tool_rate"]
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Service:
+    """``opensslcmp serve`` on a free port, with a CA of its own in a temporary directory."""
+
+    reference = "device"
+
+    def __init__(self) -> None:
+        self.secret = secrets.token_hex(12)
+        self._scratch = tempfile.TemporaryDirectory()
+        self.directory = Path(self._scratch.name) / "ca"
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        cli = [sys.executable, "-m", "opensslcmp"]
+        subprocess.run([*cli, "ca", "init", str(self.directory)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*cli, "ca", "secret", str(self.directory), self.reference, "--secret", "env:BENCHMARK_SECRET"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "BENCHMARK_SECRET": self.secret},
+        )
+        self._process = subprocess.Popen(
+            [*cli, "serve", str(self.directory), "--port", "0"], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if "listening on " in line:
+                self.url = line.split("listening on ")[1].split()[0]
+                return self
+        self.__exit__(None, None, None)
+        raise RuntimeError("the server ended before it listened")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._scratch.cleanup()
+
+    @property
+    def target(self) -> str:
+        """HOST:PORT/PATH."""
+        return self.url.partition("://")[2]
+
+    def cpu_seconds(self) -> float:
+        """CPU that the server's processes have used so far."""
+        return _cpu_ticks(self._process.pid) / _TICK
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = [
+        int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+    ]
+    return int(fields[11]) + int(fields[12]) + sum(_cpu_ticks(child) for child in children)
+
+
+class Server:
+    """Enrollments of a Session from a service."""
+
+    def __init__(self, service: Service, case: Case, *, keep_alive: bool = True) -> None:
+        context = Context(
+            service.url,
+            credential=SharedSecret(service.reference, service.secret),
+            implicit_confirm=case.confirm == "implicit",
+        )
+        self._session = Session(context, transport=HTTPTransport(service.url, keep_alive=keep_alive))
+        self._key = new_key(case.key)
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device")])
+
+    def run(self, count: int) -> float:
+        """Wall time of one enrollment in microseconds, over ``count``."""
+        start = time.perf_counter()
+        for _ in range(count):
+            self._session.enroll(self._name, self._key)
+        return (time.perf_counter() - start) / count * 1e6
+
+
+def tool_rate(service: Service, count: int) -> float:
+    """Wall time of one enrollment by ``openssl cmp`` in microseconds: a process for each, as scripts do it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        key = Path(scratch) / "key.pem"
+        key.write_bytes(
+            new_key("ec").private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        command = ["openssl", "cmp", "-cmd", "ir", "-server", service.url, "-ref", service.reference]
+        command += ["-secret", "env:BENCHMARK_SECRET", "-subject", "/CN=device", "-newkey", str(key)]
+        command += ["-certout", str(Path(scratch) / "cert.pem"), "-verbosity", "3"]
+        start = time.perf_counter()
+        for _ in range(count):
+            subprocess.run(
+                command,
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "BENCHMARK_SECRET": service.secret, "no_proxy": "127.0.0.1"},
+            )
+        return (time.perf_counter() - start) / count * 1e6
