@@ -18,16 +18,19 @@ from benchmarks.anchor import Case
 from benchmarks.ends import new_key
 from opensslcmp.client.context import Context
 from opensslcmp.client.session import Session
-from opensslcmp.credentials import SharedSecret
+from opensslcmp.context.keys import PrivateKey
+from opensslcmp.credentials import MacParameters, SharedSecret
+from opensslcmp.server.ca import CA
 from opensslcmp.transport import HTTPTransport
 
 __all__ = ["Server", "Service", "tool_rate"]
 
+_ROOT = Path(__file__).resolve().parent.parent
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Service:
-    """``opensslcmp serve`` on a free port, with a CA of its own in a temporary directory."""
+    """Our server on a free port: granian, App, Responder, SQLite; with a CA of its own in a temporary directory."""
 
     reference = "device"
 
@@ -38,22 +41,19 @@ class Service:
         self.url = ""
 
     def __enter__(self) -> Self:
-        cli = [sys.executable, "-m", "opensslcmp"]
-        subprocess.run([*cli, "ca", "init", str(self.directory)], check=True, stdout=subprocess.DEVNULL)
-        subprocess.run(
-            [*cli, "ca", "secret", str(self.directory), self.reference, "--secret", "env:BENCHMARK_SECRET"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "BENCHMARK_SECRET": self.secret},
-        )
+        ca = CA.create(self.directory)
+        ca.add_secret(self.reference, self.secret)
+        ca.close()
         self._process = subprocess.Popen(
-            [*cli, "serve", str(self.directory), "--port", "0"], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.interop.serving", str(self.directory)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=_ROOT,
         )
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if "listening on " in line:
-                self.url = line.split("listening on ")[1].split()[0]
-                return self
+        self.url = self._process.stdout.readline().strip()
+        if self.url:
+            return self
         self.__exit__(None, None, None)
         raise RuntimeError("the server ended before it listened")
 
@@ -90,11 +90,13 @@ class Server:
     def __init__(self, service: Service, case: Case, *, keep_alive: bool = True) -> None:
         context = Context(
             service.url,
-            credential=SharedSecret(service.reference, service.secret),
+            credential=SharedSecret(
+                service.reference, service.secret, parameters=MacParameters(mac="hmac-sha1", iterations=500)
+            ),
             implicit_confirm=case.confirm == "implicit",
         )
         self._session = Session(context, transport=HTTPTransport(service.url, keep_alive=keep_alive))
-        self._key = new_key(case.key)
+        self._key = PrivateKey.load(new_key(case.key))
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device")])
 
     def run(self, count: int) -> float:

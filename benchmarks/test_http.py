@@ -1,4 +1,4 @@
-"""Enrollments over loopback HTTP from ``opensslcmp serve``."""
+"""Enrollments over loopback HTTP from `our server`."""
 
 from collections.abc import Iterator
 

@@ -29,6 +29,7 @@ from opensslcmp.server.responder import Responder
 from opensslcmp.server.secret_book import FoundSecret
 from opensslcmp.transport import InProcess, as_transport
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 CLIENTS = 50
 KINDS = list(itertools.product(["ec", "rsa", "ed25519"], ["mac", "signature"], ["implicit", "explicit"]))
 
@@ -83,12 +84,11 @@ def over_http(tmp_path: Path) -> Iterator[Site]:
         ca.add_secret(f"client-{number}", secret(number))
     ca.close()
     trusted = x509.load_der_x509_certificate(ca.certificate)
-    command = [sys.executable, "-m", "opensslcmp", "serve", str(directory), "--port", "0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.interop.serving", str(directory)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert server.stdout is not None
-        line = next(line for line in server.stdout if "listening on" in line)
-        url = line.split("listening on ")[1].split()[0]
+        url = server.stdout.readline().strip()
         yield Site(url, trusted)
     finally:
         server.terminate()
