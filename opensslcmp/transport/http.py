@@ -52,7 +52,8 @@ class TLS:
 
     Args:
         trusted: certificates to trust: one source or several; none: the system's.
-        certificate: our own certificate, with its chain when the source holds more than one.
+        certificate: our own certificate, with its chain when the source holds more than one; not shown by repr, since a
+            PEM may hold the key as well.
         key: its private key, never shown by repr; a provider URI stays with the provider.
         password: opens an encrypted ``key``, never shown by repr.
         check_host: the server's certificate must carry the host's name or IP address. Off, any trusted certificate
@@ -61,7 +62,7 @@ class TLS:
     """
 
     trusted: CertificateSource | Sequence[CertificateSource] = ()
-    certificate: CertificateSource | None = None
+    certificate: CertificateSource | None = field(default=None, repr=False)
     key: KeySource | None = field(default=None, repr=False)
     password: bytes | None = field(default=None, repr=False)
     check_host: bool = True
@@ -344,7 +345,7 @@ class _HTTP:
                     connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     connecting.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                     code = connecting.connect_ex(address)
-                    if code == errno.EINPROGRESS:
+                    if code == errno.EINPROGRESS:  # pragma: no branch -- TCP always is
                         ready = yield _Ready(connecting.fileno(), True, until)
                         code = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if ready else errno.ETIMEDOUT
                     if not code:
