@@ -111,6 +111,21 @@ def test_an_old_connection_is_not_used_again(connect: Connect) -> None:
         assert server.connections == 2
 
 
+def test_connections_that_nobody_needs_any_more_are_closed(connect: Connect) -> None:
+    with Server() as server:
+        client = connect(server.url)
+        client.send()
+        client.transport._idle[0].idle_since -= 1000
+        old = client.transport._idle.pop()
+        client.send()
+        client.transport._idle.appendleft(old)
+        client.send()
+        assert server.gone.wait(5)
+        assert old not in client.transport._idle
+        assert len(client.transport._idle) == 1
+        assert server.connections == 2
+
+
 @pytest.mark.parametrize("how", ["fin", "rst", "after the request", "rst after the request", "unasked bytes"])
 def test_a_connection_closed_while_idle_is_replaced(connect: Connect, how: str) -> None:
     closed = threading.Event()

@@ -173,6 +173,8 @@ def test_a_key_that_does_not_fit_is_refused_at_once(connect: Connect) -> None:
         connect("https://ca.example/", tls=TLS(certificate=certificate))
     with pytest.raises(ValueError, match=r"not an https one"):
         connect("http://ca.example/", tls=TLS())
+    with pytest.raises(ValueError, match="neither"):
+        connect("https://ca.example/", tls=TLS(host="ca.example\0.evil"))
 
 
 def test_an_old_tls_version_is_refused(connect: Connect, tmp_path: Path) -> None:
