@@ -283,6 +283,35 @@ def message_time_is_near(check: Check) -> str | None:
     return "messageTime is too far from the server's time"
 
 
+_OPERATIONS = {
+    "initialization": (B.IR, B.NESTED),
+    "certification": (B.CR, B.NESTED),
+    "keyupdate": (B.KUR, B.NESTED),
+    "pkcs10": (B.P10CR, B.NESTED),
+    "revocation": (B.RR, B.NESTED),
+    "getcacerts": (B.GENM,),
+    "getrootupdate": (B.GENM,),
+    "getcertreqtemplate": (B.GENM,),
+    "getcrls": (B.GENM,),
+    "nested": (B.NESTED,),
+}
+_OPERATION_INFOS = {
+    "getcacerts": frozenset((oids.IT_CA_CERTS,)),
+    "getrootupdate": frozenset((oids.IT_ROOT_CA_CERT,)),
+    "getcertreqtemplate": frozenset((oids.IT_CERT_REQ_TEMPLATE,)),
+    "getcrls": frozenset((oids.IT_CRL_STATUS_LIST, oids.IT_CURRENT_CRL)),
+}
+
+
+@_rule(Stage.OPENING, F.BAD_REQUEST, "RFC 9811, 3.4; RFC 9483, 6.1", bodies=OPENING)
+def body_is_for_the_paths_operation(check: Check) -> str | None:
+    """The body is one that the operation in the path is for."""
+    operation = check.peer.operation
+    if operation is None or check.message.body_type in _OPERATIONS.get(operation, ()):
+        return None
+    return f"{check.message.body_type.text} is not for the operation {operation}"
+
+
 @_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 3.2")
 def message_is_protected(check: Check) -> str | None:
     """The message is protected."""
@@ -918,6 +947,15 @@ def info_types_are_not_too_many(check: Check) -> str | None:
     """A genm has exactly one infoType, or as many as the profile allows."""
     count = check.wishes
     return None if 1 <= count <= check.profile.max_infos else "not exactly one infoType"
+
+
+@_rule(Stage.INFO, F.BAD_REQUEST, "RFC 9811, 3.4; RFC 9483, 6.1", bodies=_GENM)
+def info_type_is_for_the_paths_operation(check: Check) -> str | None:
+    """The infoType is one that the operation in the path is for."""
+    wanted = _OPERATION_INFOS.get(check.peer.operation or "")
+    if wanted is None or all(item.oid in wanted for item in check.message.content()):
+        return None
+    return f"the infoType is not for the operation {check.peer.operation}"
 
 
 @_rule(Stage.INFO, F.BAD_REQUEST, "RFC 9483, 4.3", bodies=_GENM, profiles=_NOT_LENIENT)
