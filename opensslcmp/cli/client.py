@@ -24,7 +24,7 @@ from opensslcmp.context.keys import PrivateKey
 from opensslcmp.enums import RevocationReason
 from opensslcmp.errors import OpenSSLError
 
-__all__ = ["enroll", "info", "revoke", "update"]
+__all__ = ["RequestOptions", "enroll", "info", "revoke", "update"]
 
 _REQUEST = "Certificate request"
 _FILES = "Files written"
@@ -329,7 +329,7 @@ def info(
 ) -> None:
     """Ask the server for information (genm).
 
-    Without --infotype it is asked for whatever it has to say; with several, all are asked for in one message.
+    Each --infotype is asked for in the same message. Many servers, ours too, take exactly one (RFC 9483, 4.3).
     """
     wanted = [_infotype(each) for each in infotype or ()]
     context = make_context(client)

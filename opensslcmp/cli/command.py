@@ -36,8 +36,10 @@ def make_app(help_text: str) -> typer.Typer:
     )
 
 
-def add_command(app: typer.Typer, name: str, function: Callable[..., None], *, example: str, panel: str = "") -> None:
-    """Add a command whose help begins with its first line and ``example``.
+def add_command(
+    app: typer.Typer, name: str, function: Callable[..., None], *, example: str, panel: str = "", group: str = ""
+) -> None:
+    """Add a command whose help begins with its first line and ``example``; ``group`` is the name of ``app``.
 
     Raises what ``function`` raises as words on stderr, an exit code, and with ``--json`` an object on stdout.
     """
@@ -62,9 +64,9 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None], *, e
     @functools.wraps(function)
     def command(**values: Any) -> None:
         as_json = bool(values.get("as_json"))
-        for group, kind in groups.items():
+        for parameter, kind in groups.items():
             fields = {field.name: values.pop(field.name) for field in dataclasses.fields(kind)}
-            values[group] = kind(**fields)
+            values[parameter] = kind(**fields)
         try:
             function(**values)
         except (Exception, KeyboardInterrupt) as error:
@@ -79,7 +81,7 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None], *, e
     paragraphs = "\n\n".join(" ".join(paragraph.split()) for paragraph in rest.split("\n\n"))
     text = f"{first}\n\n\b\n{lines}\n\n{paragraphs}".replace("[", r"\[")
     app.command(name, help=text, short_help=first, rich_help_panel=panel or None, no_args_is_help=False)(command)
-    EXAMPLES[name] = example
+    EXAMPLES[f"{group} {name}".strip()] = example
 
 
 EXAMPLES: dict[str, str] = {}

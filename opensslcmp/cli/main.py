@@ -10,15 +10,16 @@ from typing import Annotated
 import typer
 
 from opensslcmp._version import __version__
-from opensslcmp.cli import client, inspecting
+from opensslcmp.cli import ca, client, demo, inspecting
 from opensslcmp.cli.command import add_command, make_app
 from opensslcmp.cli.exits import Exit
 from opensslcmp.cli.talk import say
 
-__all__ = ["app", "run"]
+__all__ = ["app", "ca_app", "run"]
 
 app = make_app("Certificates by the Certificate Management Protocol (CMP, RFC 9810): client, server and CA.")
 
+_FIRST = "To begin with"
 _CLIENT = "With any CMP server"
 _SERVER = "A CA and its server"
 _TOOLS = "Tools"
@@ -39,6 +40,7 @@ def _options(
     pass
 
 
+add_command(app, "demo", demo.demo, panel=_FIRST, example="opensslcmp demo")
 add_command(
     app,
     "enroll",
@@ -80,6 +82,11 @@ opensslcmp info --server http://127.0.0.1:8080 --ref device-1 --secret env:SECRE
     --infotype caCerts --cacertsout ca.pem
 """,
 )
+ca_app = make_app("Make a CA in a directory, and look after it.")
+app.add_typer(ca_app, name="ca", rich_help_panel=_SERVER)
+add_command(ca_app, "init", ca.init, group="ca", example="opensslcmp ca init my-ca --subject /O=Example/CN=Device-CA")
+add_command(ca_app, "secret", ca.secret, group="ca", example="opensslcmp ca secret my-ca device-1")
+add_command(app, "serve", ca.serve, panel=_SERVER, example="opensslcmp serve my-ca --port 8080")
 add_command(app, "inspect", inspecting.inspect, panel=_TOOLS, example="opensslcmp inspect request.der")
 add_command(app, "doctor", inspecting.doctor, panel=_TOOLS, example="opensslcmp doctor")
 

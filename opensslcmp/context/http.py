@@ -25,6 +25,7 @@ so Ctrl-C works.
 
 import enum
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,8 +37,8 @@ from opensslcmp.errors import OpenSSLError, TransportError
 
 __all__ = ["Connection", "Outcome", "TLSContext"]
 
-# 64 KiB that C overwrites need not be zeroed for each step.
-_new_io = ffi.new_allocator(should_clear_after_alloc=False)
+BUFFER_BYTES = 64 * 1024
+_new_buffer = ffi.new_allocator(should_clear_after_alloc=False)
 _METHOD = check(lib.opensslcmp_socket_method())
 
 
@@ -51,6 +52,19 @@ class Outcome(enum.IntEnum):
 
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
+class _Scratch(threading.local):
+    """What a step needs for as long as it runs: one per thread, not one per connection."""
+
+    def __init__(self) -> None:
+        self.buffer = _new_buffer("char[]", BUFFER_BYTES)
+        self.got = ffi.new("size_t *")
+        self.error = ffi.new("int *")
+        self.verify = ffi.new("long *")
+
+
+_scratch = _Scratch()
 
 
 class TLSContext:
@@ -138,16 +152,17 @@ class Connection:
 
         Source: BIO_do_handshake(3), SSL_get_verify_result(3).
         """
-        io = _new_io("opensslcmp_http_io *")
-        done = lib.opensslcmp_tls_handshake(self._open(), self.fd, io, _milliseconds(patience))
+        verify, error = _scratch.verify, _scratch.error
+        error[0] = 0
+        done = lib.opensslcmp_tls_handshake(self._open(), self.fd, _milliseconds(patience), verify, error)
         if done >= 0:
             return _OUTCOMES[done]
         queue = drain()
-        if io.verify:
-            why = ffi.string(lib.X509_verify_cert_error_string(io.verify)).decode()
+        if verify[0]:
+            why = ffi.string(lib.X509_verify_cert_error_string(verify[0])).decode()
             text = f"TLS: the server's certificate was refused: {why}"
-        elif io.error:
-            text = f"TLS handshake: {os.strerror(io.error)}"
+        elif error[0]:
+            text = f"TLS handshake: {os.strerror(error[0])}"
         else:
             text = f"TLS handshake: {'; '.join(queue) or 'the server closed the connection'}"
         raise TransportError(text) from OpenSSLError(queue)
@@ -171,21 +186,26 @@ class Connection:
 
         Source: BIO_write(3), BIO_read(3), in one crossing.
         """
-        io = _new_io("opensslcmp_http_io *")
-        io.sent = sent
+        scratch = _scratch
+        written = ffi.new("size_t *", sent)
+        scratch.error[0] = 0
         done = lib.opensslcmp_http_step(
             self._open(),
             self.fd,
-            io,
             ffi.from_buffer(request),
             len(request),
+            written,
+            scratch.buffer,
+            BUFFER_BYTES,
+            scratch.got,
             after_idling,
             _milliseconds(patience),
+            scratch.error,
         )
         if done >= 0:
-            return _OUTCOMES[done], io.sent, ffi.buffer(io.data, io.got)[:]
+            return _OUTCOMES[done], written[0], ffi.buffer(scratch.buffer, scratch.got[0])[:]
         queue = drain()
-        if error := io.error:
+        if error := scratch.error[0]:
             raise TransportError(os.strerror(error)) from OSError(error, os.strerror(error))
         raise TransportError("; ".join(queue) or "the connection broke") from OpenSSLError(queue)
 

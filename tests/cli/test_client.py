@@ -32,7 +32,7 @@ def test_enroll_gives_the_certificate_on_stdout_and_talks_on_stderr(cli: CLI, mo
 
 @pytest.mark.parametrize("cmd", ["ir", "cr"])
 @pytest.mark.parametrize("confirm", [(), ("--implicit_confirm",), ("--disable_confirm",)])
-def test_enroll_writes_what_it_is_asked_for(  # noqa: PLR0917 -- fixtures
+def test_enroll_writes_what_it_is_asked_for(
     cli: CLI, mock: Mock, pki: Path, tmp_path: Path, cmd: str, confirm: tuple[str, ...]
 ) -> None:
     files = [f"--{name}={tmp_path / name}" for name in ("certout", "chainout", "cacertsout", "extracertsout")]
@@ -54,6 +54,11 @@ def test_json_tells_everything_about_the_certificate(cli: CLI, mock: Mock, pki: 
     assert told["status"] == "accepted"
     assert told["protection"]["kind"] == "mac"
     assert len(bytes.fromhex(told["transaction_id"])) == 16
+
+
+def test_a_csr_is_sent_as_p10cr(cli: CLI, mock: Mock, pki: Path) -> None:
+    result = cli("enroll", "--server", mock(), *BY_SECRET, "--csr", pki / "new.csr", env=SECRET)
+    assert (result.code, result.out) == (0, (pki / "new.pem").read_text())
 
 
 def test_update_and_revoke_work_with_a_certificate(cli: CLI, mock: Mock, pki: Path, by_certificate: list[str]) -> None:

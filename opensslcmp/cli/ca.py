@@ -1,0 +1,187 @@
+"""``opensslcmp ca init``, ``ca secret`` and ``serve``: a CA in a directory, and its server."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from opensslcmp.cli.exits import InputError, UsageError
+from opensslcmp.cli.files import read_secret
+from opensslcmp.cli.talk import give, give_json, say
+from opensslcmp.client.context import name_from
+from opensslcmp.errors import OpenSSLError
+from opensslcmp.server.app import App
+from opensslcmp.server.ca import CA, open_responder
+from opensslcmp.server.rules import PROFILES
+from opensslcmp.server.serve import TLSFiles
+from opensslcmp.server.serve import serve as run_server
+
+__all__ = ["init", "load_app", "secret", "serve"]
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the CA.")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Write JSON for machines to stdout.")]
+
+
+def init(
+    directory: Directory,
+    *,
+    subject: Annotated[
+        str, typer.Option("--subject", help="/O=Example/CN=CA or CN=CA,O=Example", metavar="NAME")
+    ] = "CN=CMP CA",
+    key: Annotated[str, typer.Option("--key", help="Kind of its key: ec:P-256, rsa:3072, ed25519...")] = "ec:P-256",
+    days: Annotated[float, typer.Option("--days", help="Validity of its certificate", min=0)] = 3650,
+    as_json: AsJSON = False,
+) -> None:
+    """Make a CA in a directory.
+
+    The directory then holds ca.pem, its key ca.key and the key of the secrets vault.key (both mode 0600), the database
+    ca.db and the CRL ca.crl. A CA that is there already is never overwritten.
+    """
+    if key.startswith(("pkcs11:", "file:")):
+        raise UsageError("--key is a kind of key to make, such as ec:P-256")
+    try:
+        ca = CA.create(directory, _name(subject), key, days)
+    except FileExistsError as error:
+        raise InputError(str(error)) from None
+    ca.close()
+    certificate = x509.load_der_x509_certificate(ca.certificate)
+    fingerprint = certificate.fingerprint(SHA256()).hex()
+    if as_json:
+        told = {
+            "directory": str(directory),
+            "certificate": str(directory / "ca.pem"),
+            "subject": certificate.subject.rfc4514_string(),
+            "not_after": certificate.not_valid_after_utc.isoformat(),
+            "sha256": fingerprint,
+        }
+        give_json(told)
+    else:
+        say(f"CA {certificate.subject.rfc4514_string()} in {directory}; its certificate: {directory / 'ca.pem'}")
+        say(f"SHA-256 of the certificate: {fingerprint}")
+
+
+def _name(text: str) -> x509.Name:
+    try:
+        return x509.Name.from_bytes(name_from(text))
+    except ValueError as error:
+        raise UsageError(f"--subject: {error}") from None
+
+
+def secret(
+    directory: Directory,
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="What the client sends as --ref.")],
+    *,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--secret", help="env:NAME, file:PATH, fd:NUMBER or stdin; else one is made and printed", metavar="SOURCE"
+        ),
+    ] = None,
+    single_use: Annotated[bool, typer.Option("--single_use", help="Good for one certificate")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Forget the secret of this reference")] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """Give a client a secret for its first certificate.
+
+    A secret that is made is printed to stdout, once: the database has it only encrypted.
+    """
+    given = None if source is None else read_secret(source, "--secret")
+    if remove and (given is not None or single_use):
+        raise UsageError("--remove goes alone")
+    ca = _open(directory)
+    try:
+        if remove:
+            if not ca.remove_secret(reference):
+                raise InputError(f"there is no secret under {reference}")
+            say(f"the secret of {reference} is forgotten")
+            return
+        try:
+            made = ca.add_secret(reference, given, single_use=single_use)
+        except ValueError as error:
+            raise InputError(f"{reference}: {error}") from None
+    finally:
+        ca.close()
+    if as_json:
+        give_json({"reference": reference} | ({"secret": made.decode()} if given is None else {}))
+    elif given is None:
+        give(made.decode() + "\n")
+        say(f"the secret of {reference} stands above; it is not shown again")
+    else:
+        say(f"the secret of {reference} is kept")
+
+
+def serve(
+    directory: Directory,
+    *,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0 picks a free one", min=0, max=65535)] = 8080,
+    profile: Annotated[
+        str, typer.Option("--profile", help="Which rules are checked", metavar="rfc9810|strict|lenient")
+    ] = "rfc9810",
+    workers: Annotated[int, typer.Option("--workers", help="Processes", min=1, max=256)] = 1,
+    path: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--path", help="Further path that means the same as /.well-known/cmp, such as / or /pkix/", metavar="PATH"
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls_cert", help="Speak HTTPS with this certificate and chain (PEM)")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls_key", help="Its private key (PEM)")] = None,
+    tls_trusted: Annotated[
+        Path | None,
+        typer.Option("--tls_trusted", help="Only for clients with a TLS certificate under one of these (PEM)"),
+    ] = None,
+) -> None:
+    """Serve the CA of a directory over HTTP.
+
+    Prints "listening on URL" to stdout once connections are accepted. SIGINT and SIGTERM end it after the requests
+    under way. The CRL is at /crl, and /healthz answers ok.
+    """
+    if profile not in PROFILES:
+        raise UsageError(f"--profile is one of {', '.join(PROFILES)}")
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("--tls_cert and --tls_key are needed together")
+    for each in path or ():
+        if not each.startswith("/"):
+            raise UsageError("--path begins with /")
+    _open(directory).close()  # here, where the words are better than from a worker process
+    tls = None
+    if tls_cert is not None and tls_key is not None:
+        tls = TLSFiles(certificate=tls_cert, key=tls_key, client_ca=tls_trusted)
+    run_server(
+        partial(load_app, directory.absolute(), profile, tuple(path or ())),
+        host=host,
+        port=port,
+        workers=workers,
+        tls=tls,
+        ready=_ready,
+    )
+
+
+def _ready(url: str) -> None:
+    give(f"listening on {url}\n")
+
+
+def load_app(directory: Path, profile: str, paths: tuple[str, ...]) -> App:
+    """The application of a CA's directory; each worker process makes its own."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    responder = open_responder(directory, profile=profile)
+    crl = responder.authority.crl if isinstance(responder.authority, CA) else None
+    return App(responder, crl=crl, paths=paths, on_close=responder.close)
+
+
+def _open(directory: Path) -> CA:
+    try:
+        return CA.open(directory)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no CA in {directory}: {error.filename or error} is missing") from None
+    except (OpenSSLError, ValueError) as error:
+        raise InputError(f"the CA in {directory} does not open: {error}") from None
