@@ -240,7 +240,7 @@ def update(
     return _certificate(waits, context, request, profile, implicit_confirm, confirm, own.public_key_der)
 
 
-def _certificate(  # noqa: PLR0917 -- one caller each
+def _certificate(
     waits: Waits,
     context: Context,
     request: EnrollmentRequest,

@@ -238,7 +238,7 @@ def _refusal(rejected: Rejected) -> PKIStatusInfo:
 
 
 @callback(on_failure=ffi.NULL)
-def _on_cert_request(  # noqa: PLR0917 -- as C calls it
+def _on_cert_request(
     server: ServerContext, message: Any, request_id: int, crm: Any, p10: Any, cert: Any, chain: Any, ca_pubs: Any
 ) -> Any:
     cert[0] = chain[0] = ca_pubs[0] = ffi.NULL

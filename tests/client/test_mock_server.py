@@ -39,7 +39,7 @@ def csr(entity: Entity) -> x509.CertificateSigningRequest:
 @pytest.mark.parametrize("kind", ["ir", "cr"])
 @pytest.mark.parametrize("implicit", [False, True], ids=["explicit", "implicit"])
 @pytest.mark.parametrize("signature", [False, True], ids=["mac", "signature"])
-def test_a_certificate_is_enrolled(  # noqa: PLR0917 -- parameters
+def test_a_certificate_is_enrolled(
     mock: Start,
     mac_session: Make,
     signer_session: Make,
