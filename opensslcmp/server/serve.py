@@ -109,6 +109,9 @@ def serve(
 
 
 def _load(load: Callable[[], Any]) -> Any:
+    # A forked worker has inherited granian's handlers, which would swallow a signal that comes before its own are set.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         # A worker does not outlive the process that started it, however that one ended (prctl(2)).
         with contextlib.suppress(OSError, AttributeError):

@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,14 @@ def test_several_workers_share_a_port_and_end_together() -> None:
         for number in range(10):
             with socket.create_connection((host, port), 10) as connection:
                 assert exchange(connection, post("/", b"%d" % number))[0] == 200
+
+
+def test_a_signal_while_the_workers_start_ends_them_at_once() -> None:
+    with running(ECHO, "2") as (_, host, port):
+        begin = time.monotonic()
+        assert host
+        assert port
+    assert time.monotonic() - begin < 10
 
 
 def test_a_taken_port_is_a_clear_error(server: tuple[str, int]) -> None:
