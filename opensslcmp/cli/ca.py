@@ -1,11 +1,14 @@
-"""``opensslcmp ca init``, ``ca secret`` and ``serve``: a CA in a directory, and its server."""
+"""``opensslcmp ca init``, ``ca secret`` and ``serve``: a CA in a directory, and its server.
+
+The server is imported when it is needed, so that the other commands start sooner.
+"""
 
 from __future__ import annotations
 
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from cryptography import x509
@@ -16,11 +19,10 @@ from opensslcmp.cli.files import read_secret
 from opensslcmp.cli.talk import give, give_json, say
 from opensslcmp.client.context import name_from
 from opensslcmp.errors import OpenSSLError
-from opensslcmp.server.app import App
-from opensslcmp.server.ca import CA, open_responder
-from opensslcmp.server.rules import PROFILES
-from opensslcmp.server.serve import TLSFiles
-from opensslcmp.server.serve import serve as run_server
+
+if TYPE_CHECKING:
+    from opensslcmp.server.app import App
+    from opensslcmp.server.ca import CA
 
 __all__ = ["init", "load_app", "secret", "serve"]
 
@@ -43,6 +45,8 @@ def init(
     The directory then holds ca.pem, its key ca.key and the key of the secrets vault.key (both mode 0600), the database
     ca.db and the CRL ca.crl. A CA that is there already is never overwritten.
     """
+    from opensslcmp.server.ca import CA
+
     if key.startswith(("pkcs11:", "file:")):
         raise UsageError("--key is a kind of key to make, such as ec:P-256")
     try:
@@ -145,6 +149,10 @@ def serve(
     Prints "listening on URL" to stdout once connections are accepted. SIGINT and SIGTERM end it after the requests
     under way. The CRL is at /crl, and /healthz answers ok.
     """
+    from opensslcmp.server.rules import PROFILES
+    from opensslcmp.server.serve import TLSFiles
+    from opensslcmp.server.serve import serve as run_server
+
     if profile not in PROFILES:
         raise UsageError(f"--profile is one of {', '.join(PROFILES)}")
     if (tls_cert is None) != (tls_key is None):
@@ -172,6 +180,9 @@ def _ready(url: str) -> None:
 
 def load_app(directory: Path, profile: str, paths: tuple[str, ...]) -> App:
     """The application of a CA's directory; each worker process makes its own."""
+    from opensslcmp.server.app import App
+    from opensslcmp.server.ca import CA, open_responder
+
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     responder = open_responder(directory, profile=profile)
     crl = responder.authority.crl if isinstance(responder.authority, CA) else None
@@ -179,6 +190,8 @@ def load_app(directory: Path, profile: str, paths: tuple[str, ...]) -> App:
 
 
 def _open(directory: Path) -> CA:
+    from opensslcmp.server.ca import CA
+
     try:
         return CA.open(directory)
     except FileNotFoundError as error:

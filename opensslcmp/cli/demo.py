@@ -24,7 +24,6 @@ from opensslcmp.client.session import Session
 from opensslcmp.credentials import SharedSecret, Signer
 from opensslcmp.enums import RevocationReason
 from opensslcmp.errors import CMPError, Rejected
-from opensslcmp.server.ca import CA
 
 __all__ = ["demo"]
 
@@ -64,6 +63,8 @@ def demo(
 
 
 def _play(directory: Path, teller: _Teller, stack: ExitStack) -> None:
+    from opensslcmp.server.ca import CA
+
     device = directory / "device"
     device.mkdir()
     with teller.step("ca", "A CA is made in an empty directory: key, certificate, database, CRL.") as told:

@@ -11,11 +11,11 @@ import typer
 
 from opensslcmp._version import __version__
 from opensslcmp.cli import ca, client, demo, inspecting
-from opensslcmp.cli.command import add_command, make_app
+from opensslcmp.cli.command import EXAMPLES, add_command, make_app
 from opensslcmp.cli.exits import Exit
 from opensslcmp.cli.talk import say
 
-__all__ = ["app", "ca_app", "run"]
+__all__ = ["EXAMPLES", "app", "ca_app", "run"]
 
 app = make_app("Certificates by the Certificate Management Protocol (CMP, RFC 9810): client, server and CA.")
 

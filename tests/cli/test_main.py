@@ -11,7 +11,7 @@ import pytest
 
 import opensslcmp
 from opensslcmp.__main__ import main
-from opensslcmp.cli.command import EXAMPLES
+from opensslcmp.cli.main import EXAMPLES
 from tests.cli.conftest import CLI
 
 ROOT = Path(opensslcmp.__file__).parents[1]
