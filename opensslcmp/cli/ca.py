@@ -186,7 +186,8 @@ def load_app(directory: Path, profile: str, paths: tuple[str, ...]) -> App:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     responder = open_responder(directory, profile=profile)
     crl = responder.authority.crl if isinstance(responder.authority, CA) else None
-    return App(responder, crl=crl, paths=paths, on_close=responder.close)
+    # The CA waits for its own disk only, so threads would cost more than they bring; --workers uses more cores.
+    return App(responder, crl=crl, paths=paths, threads=0, on_close=responder.close)
 
 
 def _open(directory: Path) -> CA:

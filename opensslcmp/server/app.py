@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 
 class Handler(Protocol):
-    """The part of ``Responder`` that is needed here. Called from several threads at once."""
+    """The part of ``Responder`` that is needed here. May be called from several threads at once."""
 
     def handle(self, der: bytes, peer: Peer) -> bytes:
         """The answer to a message; no bytes to an announcement."""
@@ -77,13 +77,15 @@ class App:
     """An ASGI application that puts a responder behind HTTP.
 
     Args:
-        responder: answers messages; its ``handle`` runs in threads, as it waits for a disk and perhaps for another CA.
+        responder: answers messages.
         crl: gives the current CRL in DER, or None when there is none; it is then served at ``crl_path``.
         crl_path: where.
         paths: further paths that mean the same as ``/.well-known/cmp``, such as ``/`` or ``/pkix/`` for old clients.
         max_request_bytes: longer bodies get 413.
         read_timeout_seconds: within which a body must be complete.
-        threads: how many messages are worked on at once.
+        threads: in which ``handle`` runs, so that messages wait for each other only when all are busy. With 0 it runs
+            in the event loop's own thread, one message after the other: a tenth to a quarter less CPU per enrollment
+            with a CA on a local disk, but nothing else is served while an authority waits for somebody.
         on_close: called when the server ends, after the last message.
 
     The application also answers ``GET /healthz`` with ``ok``.
@@ -108,7 +110,7 @@ class App:
             self._documents[crl_path] = (crl, b"application/pkix-crl")
         self._max_request_bytes = max_request_bytes
         self._read_timeout_seconds = read_timeout_seconds
-        self._threads = ThreadPoolExecutor(threads, "cmp")
+        self._threads = ThreadPoolExecutor(threads, "cmp") if threads else None
         self._on_close = on_close
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -190,6 +192,8 @@ class App:
         return 200, content_type, content, ()
 
     async def _run(self, work: Callable[[], Any]) -> Any:
+        if self._threads is None:
+            return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -204,7 +208,8 @@ class App:
 
     def close(self) -> None:
         """Wait for the messages that are worked on, end the threads, and call ``on_close``."""
-        self._threads.shutdown()
+        if self._threads is not None:
+            self._threads.shutdown()
         if self._on_close is not None:
             self._on_close()
 

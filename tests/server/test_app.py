@@ -215,6 +215,14 @@ def test_the_life_span_ends_with_what_was_to_be_closed() -> None:
     assert closed == [True]
 
 
+def test_without_threads_the_responder_runs_in_the_loops_own() -> None:
+    class Where:
+        def handle(self, der: bytes, peer: Peer) -> bytes:
+            return str(threading.get_ident()).encode()
+
+    assert ask(App(Where(), threads=0))[2] == str(threading.get_ident()).encode()
+
+
 def test_messages_are_worked_on_at_the_same_time() -> None:
     both = threading.Barrier(2, timeout=10)
 
