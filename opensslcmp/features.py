@@ -137,7 +137,7 @@ KNOWN = (
         (3, 0, 0),
         {(3, 5): 7, (3, 6): 3, (4, 0): 1},
         True,
-        "libcrypto is asked for no encrypted certificate: an answer that has one is refused before it",
+        "an encrypted certificate that does not tell its algorithm and key is refused before libcrypto sees it",
     ),
     _Known(
         "CVE-2026-42769",

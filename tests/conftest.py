@@ -1,5 +1,6 @@
 """What every test has: versions in the header, ``@pytest.mark.needs("3.2")``, and a look for processes left behind."""
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -63,7 +64,8 @@ def _children() -> set[int]:
     """The running child processes of this one; none where there is no /proc."""
     found = set()
     for path in Path("/proc/self/task").glob("*/children"):
-        found |= {int(pid) for pid in path.read_text().split()}
+        with contextlib.suppress(OSError):  # the thread may have ended since
+            found |= {int(pid) for pid in path.read_text().split()}
     return {pid for pid in found if (command := _command(pid)) and "multiprocessing" not in command}
 
 

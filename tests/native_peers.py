@@ -1,7 +1,7 @@
 """A small CA behind OpenSSL's own CMP server, and clients of it, for the tests of the lowest layers."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,11 +39,17 @@ def der(certificate: x509.Certificate) -> bytes:
 
 
 def issue(
-    subject: x509.Name, public_key: Any, issuer: x509.Name, issuer_key: ec.EllipticCurvePrivateKey, *, ca: bool = False
+    subject: x509.Name,
+    public_key: Any,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    ca: bool = False,
+    extensions: Iterable[x509.ExtensionType] = (),
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     identifier = x509.SubjectKeyIdentifier.from_public_key(public_key)
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
@@ -53,8 +59,10 @@ def issue(
         .not_valid_after(now + 30 * DAY)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(identifier, critical=False)
-        .sign(issuer_key, hashes.SHA256())
     )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())
 
 
 @dataclass
@@ -72,9 +80,10 @@ class Party:
     def key_der(self) -> bytes:
         return key_der(self.key)
 
-    def issue(self, common_name: str) -> "Party":
+    def issue(self, common_name: str, *extensions: x509.ExtensionType) -> "Party":
         key = new_key()
-        return Party(issue(name(common_name), key.public_key(), self.certificate.subject, self.key), key)
+        made = issue(name(common_name), key.public_key(), self.certificate.subject, self.key, extensions=extensions)
+        return Party(made, key)
 
 
 @functools.cache

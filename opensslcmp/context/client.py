@@ -173,7 +173,8 @@ class ClientContext(Caller):
             failure and text, any other exception refuses it with systemFailure; either comes out of the operation.
         guard: whether answers pass the gate, and :func:`opensslcmp.context.guard.refuse_dangerous`, before OpenSSL
             decodes them. Turn it off for a ``transfer`` that sees to that itself.
-        library_context: an object with an OSSL_LIB_CTX as ``_ptr``; it is kept alive.
+        library_context: an object with an OSSL_LIB_CTX as ``_ptr``; it is kept alive. Let it live as long as the
+            process: OpenSSL crashes at exit if one is freed in another thread than used it (OPENSSL_thread_stop(3)).
         property_query: which implementations to take, such as ``"fips=yes"``.
 
     Raises:

@@ -291,7 +291,7 @@ class CA:
             raise Rejected(FailureInfo.BAD_CERT_ID, "not a certificate of this CA")
 
     def info(self, request: InfoRequest) -> list[InfoTypeAndValue]:
-        """caCerts, rootCaCert, certReqTemplate, crlStatusList and currentCRL.
+        """caCerts, rootCaCert, certReqTemplate, crlStatusList, currentCRL, suppLangTags, and which algorithms fit.
 
         Raises:
             Rejected: badDataFormat.
@@ -317,7 +317,10 @@ class CA:
             except ValueError:
                 raise Rejected(FailureInfo.BAD_DATA_FORMAT, "crlStatusList does not decode") from None
             return [make(oids.IT_CRLS, wrap(0x30, self.crl()) if wanted else None)]
-        return []
+        if request.oid == oids.IT_SUPP_LANG_TAGS:
+            return [make(oids.IT_SUPP_LANG_TAGS, wrap(0x30, encode("en")))]
+        constant = _CONSTANT_INFOS.get(request.oid)
+        return [make(request.oid, constant)] if constant is not None else []
 
     def _wants_crl(self, statuses: bytes) -> bool:
         """A CRLStatus is about our CRL and has none, or an older one (RFC 9810, 5.3.19.17).
@@ -433,6 +436,14 @@ _REQUEST_TEMPLATE = wrap(
     encode(CertTemplate()) + wrap(0x30, wrap(0x30, encode(x509.ObjectIdentifier(oids.REG_CTRL_ALG_ID)) + _EC_P256)),
 )
 """CertReqTemplateValue: nothing prescribed but a proposal for the key (RFC 9810, 5.3.19.16)."""
+
+_CONSTANT_INFOS = {
+    # id-ecPublicKey with P-256, and rsaEncryption.
+    oids.IT_SIGN_KEY_PAIR_TYPES: wrap(0x30, _EC_P256 + bytes.fromhex("300d06092a864886f70d0101010500")),
+    oids.IT_ENC_KEY_PAIR_TYPES: wrap(0x30, bytes.fromhex("300d06092a864886f70d0101010500") + _EC_P256),
+    # aes256-CBC; its parameters are chosen when it is used.
+    oids.IT_PREFERRED_SYMM_ALG: bytes.fromhex("300b060960864801650304012a"),
+}
 
 
 def _serial_number() -> int:

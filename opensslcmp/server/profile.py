@@ -273,6 +273,8 @@ def key_usage(*names: str) -> bytes:
     Raises:
         ValueError: no such name.
     """
+    if unknown := set(names) - set(_USAGES):
+        raise ValueError(f"no such key usage: {', '.join(sorted(unknown))}")
     places = [_USAGES.index(name) for name in names]
     value = sum(0x8000 >> place for place in places)
     highest = max(places)

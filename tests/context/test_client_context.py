@@ -11,8 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from opensslcmp._native import ffi, lib
-from opensslcmp._native.memory import decode, encode
+from opensslcmp._native import lib
+from opensslcmp._native.memory import decode, encode, give, own
 from opensslcmp.context import natives
 from opensslcmp.context.client import ClientContext, PopoMethod
 from opensslcmp.context.natives import NativeCertificate, NativeName
@@ -186,10 +186,68 @@ def test_the_certificate_that_signed_the_answer_is_known(mac: bool) -> None:
 @pytest.mark.needs("3.2")
 def test_ca_certificates_are_fetched() -> None:
     client, server, _ca = peers.make_pair()
-    out = lib.OSSL_CMP_ITAV_new_caCerts(natives.certificates([peers.root().der]))
-    answer = encode(lib.opensslcmp_itav_i2d, ffi.gc(out, lib.OSSL_CMP_ITAV_free))
+    answer = itav(lib.OSSL_CMP_ITAV_new_caCerts(natives.certificates([peers.root().der])))
     server._info = lambda _message, _infos: [answer]
     assert client.get_ca_certificates() == (peers.root().der,)
+
+
+def itav(pointer: Any) -> bytes:
+    return encode(lib.opensslcmp_itav_i2d, own(pointer, lib.OSSL_CMP_ITAV_free))
+
+
+@pytest.mark.needs("3.4")
+def test_a_crl_is_fetched_that_is_newer_than_ours() -> None:
+    client, server, _ca = peers.make_pair()
+    newest = crl()
+    pointer = decode(lib.d2i_X509_CRL, lib.X509_CRL_free, newest)
+    answer = itav(lib.OSSL_CMP_ITAV_new_crls(pointer))
+    server._info = lambda _message, _infos: [answer]
+    assert client.get_crl_update(peers.device_party().der) == newest
+    client.reset()
+    assert client.get_crl_update(None, newest) == newest
+
+
+@pytest.mark.skipif(lib.OpenSSL_version_num() < 0x30500070, reason="get_root_ca_update is refused on this OpenSSL")
+def test_a_new_root_is_fetched_with_its_cross_certificates() -> None:
+    old, new = peers.root(), (key := peers.new_key())
+    subject = peers.name("New Root")
+    new_with_new = peers.der(peers.issue(subject, new.public_key(), subject, new, ca=True))
+    new_with_old = peers.der(peers.issue(subject, key.public_key(), old.certificate.subject, old.key, ca=True))
+    old_with_new = peers.der(peers.issue(old.certificate.subject, old.key.public_key(), subject, new, ca=True))
+    client, server, _ca = peers.make_pair()
+    pointers = [natives.certificate(one) for one in (new_with_new, new_with_old, old_with_new)]
+    answer = itav(lib.OSSL_CMP_ITAV_new_rootCaKeyUpdate(*pointers))
+    server._info = lambda _message, _infos: [answer]
+    found = client.get_root_ca_update(old.der)
+    assert found == (new_with_new, new_with_old, old_with_new)
+    client, server, _ca = peers.make_pair()
+    server._info = lambda _message, _infos: [bytes.fromhex("300a06082b06010505070412")]
+    assert client.get_root_ca_update(old.der) == (None, None, None)
+
+
+@pytest.mark.needs("3.5")
+def test_the_ca_makes_the_key_when_asked_to() -> None:
+    client, server, ca = peers.make_pair(mac=False)
+    # Who makes keys needs the extended key usage for it (id-kp-cmKGA, RFC 9480).
+    usage = x509.ExtendedKeyUsage([x509.ObjectIdentifier("1.3.6.1.5.5.7.3.32")])
+    maker = peers.root().issue("Test Server", usage)
+    server.context.certificate = maker.der
+    server.context.set_key(maker.key_der)
+    client.set_new_key(None)
+    client.popo = PopoMethod.NONE
+    made = ca.key
+
+    def certificate(*request: Any) -> CertificateAnswer:
+        pointer = natives.private_key(peers.key_der(made))
+        assert lib.OSSL_CMP_CTX_set0_newPkey(server.context._ptr, 1, give(pointer)) == 1
+        return CertificateAnswer(certificate=ca.certificate(*request).certificate)
+
+    server._certificate = certificate
+    assert client.request_certificate(BodyType.IR)
+    private = client.new_key()
+    assert private is not None
+    loaded = serialization.load_der_private_key(private, None)
+    assert loaded.public_key() == made.public_key()
 
 
 @pytest.mark.needs("3.4")
@@ -617,12 +675,14 @@ def test_a_property_query_that_nothing_satisfies_fails() -> None:
     assert ClientContext(property_query="provider=default").property_query == "provider=default"
 
 
-def test_a_library_context_is_kept_alive() -> None:
-    class Library:
-        _ptr = ffi.gc(lib.OSSL_LIB_CTX_new(), lib.OSSL_LIB_CTX_free)
+class Library:
+    """An OSSL_LIB_CTX. It is never freed: that must happen in the thread that used it, not where garbage is collected."""
 
-    library = Library()
-    client, _server, _ca = peers.make_pair(library_context=library)
+    _ptr = lib.OSSL_LIB_CTX_new()
+
+
+def test_a_library_context_may_be_used() -> None:
+    client, _server, _ca = peers.make_pair(library_context=Library)
     assert client.request_certificate(BodyType.IR)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.asn1 import Variant
+from cryptography.hazmat.asn1 import Null, Variant
 
 from opensslcmp.asn1 import (
     AlgorithmIdentifier,
@@ -23,15 +24,18 @@ from opensslcmp.asn1 import (
     CertTemplate,
     Extension,
     InfoTypeAndValue,
+    Limits,
     Message,
     OptionalValidity,
     PKIHeader,
     PKIStatusInfo,
     PollReq,
     POPOSigningKey,
+    POPOSigningKeyInput,
     RevDetails,
     SubjectPublicKeyInfo,
     admit,
+    assemble,
     attach_signature,
     decode,
     directory_name,
@@ -39,6 +43,7 @@ from opensslcmp.asn1 import (
     encode_body,
     make_header,
     oids,
+    protected_part,
     tlv,
     wrap,
 )
@@ -66,7 +71,7 @@ def extension(value: x509.ExtensionType, critical: bool = False) -> Extension:
 
 def crmf(
     key: PrivateKey,
-    subject: str | None = "CN=device",
+    subject: str | bytes | None = "CN=device",
     *,
     request_id: int = 0,
     popo: str = "signature",
@@ -74,11 +79,12 @@ def crmf(
     extensions: Sequence[Extension] = (),
     validity: OptionalValidity | None = None,
     old: bytes | None = None,
+    popo_sender: bytes = b"0\x00",
     **template: Any,
 ) -> CertReqMsg:
     """One CertReqMsg with its proof of possession."""
     fields: dict[str, Any] = {
-        "subject": None if subject is None else tlv(name(subject)),
+        "subject": None if subject is None else tlv(name(subject) if isinstance(subject, str) else subject),
         "public_key": decode(SubjectPublicKeyInfo, key.public_key_der),
         "extensions": list(extensions) or None,
         "validity": validity,
@@ -103,10 +109,24 @@ def crmf(
             ),
             "signature",
         )
+    elif popo == "input":
+        proof_input = POPOSigningKeyInput(
+            auth_info=Variant(directory_name(popo_sender), "sender"),
+            public_key=decode(SubjectPublicKeyInfo, key.public_key_der),
+        )
+        algorithm = key.signature_algorithm()
+        proof = Variant(
+            POPOSigningKey(
+                poposk_input=proof_input,
+                algorithm_identifier=decode(AlgorithmIdentifier, algorithm),
+                signature=BitString(key.sign(encode(proof_input), algorithm), 0),
+            ),
+            "signature",
+        )
     elif popo == "raVerified":
-        from cryptography.hazmat.asn1 import Null
-
         proof = Variant(Null(), "raVerified")
+    elif popo == "keyEncipherment":
+        proof = Variant(tlv(b"\x81\x01\x00"), "keyEncipherment")
     return CertReqMsg(cert_req=request, popo=proof)
 
 
@@ -120,9 +140,7 @@ def csr(
     return attach_signature(info, algorithm, signer.sign(info, algorithm))
 
 
-def revocation(
-    certificate: bytes, reason: RevocationReason | None = RevocationReason.SUPERSEDED, **template: Any
-) -> RevDetails:
+def revocation(certificate: bytes, reason: int | None = RevocationReason.SUPERSEDED, **template: Any) -> RevDetails:
     """RevDetails."""
     about = facts(certificate)
     fields: dict[str, Any] = {"issuer": tlv(about.issuer), "serial_number": about.serial_number}
@@ -170,20 +188,16 @@ class Device:
         values.update(fields)
         header: PKIHeader = make_header(**values)
         if sender is not None:
-            import dataclasses
-
             header = dataclasses.replace(header, sender=sender)
         body = encode_body(body_type, content)
         if not protected:
-            from opensslcmp.asn1 import assemble, protected_part
-
             return assemble(protected_part(header, body_type, body), None)
         return protect(header, body_type, body, protector)
 
     def send(self, body_type: BodyType, content: Any, **fields: Any) -> Message:
         """A request, and its answer."""
         self.last_request = self.build(body_type, content, **fields)
-        answer = admit(self.handle(self.last_request))
+        answer = admit(self.handle(self.last_request), limits=Limits(min_id_bytes=1))
         assert answer.transaction_id == fields.get("transaction_id", self.transaction_id)
         assert answer.recip_nonce == fields.get("sender_nonce", self.sender_nonce)
         if answer.body_type is not BodyType.ERROR:

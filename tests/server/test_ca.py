@@ -1,0 +1,189 @@
+"""A CA in a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from opensslcmp.asn1 import admit
+from opensslcmp.context.keys import PrivateKey
+from opensslcmp.enums import BodyType, FailureInfo
+from opensslcmp.errors import Rejected
+from opensslcmp.server import CA, IssuingProfile, open_responder
+from opensslcmp.server.profile import key_usage
+from opensslcmp.server.rules import STRICT
+from tests.server.device import KEYS, certificate_of, crmf, mac_device, name, said
+from tests.server.world import Clock
+
+B, F = BodyType, FailureInfo
+
+
+@pytest.mark.parametrize("key", ["ec:P-256", "rsa:2048", "ed25519"])
+def test_a_ca_is_made_opened_and_answers(tmp_path: Path, key: str, clock: Clock) -> None:
+    directory = tmp_path / "deep" / "ca"
+    made = CA.create(directory, "CN=Test CA,O=Test", key)
+    assert made.add_secret("device", "Tr0ub4dor") == b"Tr0ub4dor"
+    made.close()
+    assert directory.stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+    assert modes == {"ca.pem": 0o644, "ca.key": 0o600, "ca.db": 0o600, "vault.key": 0o600, "ca.crl": 0o644} | {
+        name: 0o600 for name in modes if name.startswith("ca.db-")
+    }
+    certificate = x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes())
+    certificate.verify_directly_issued_by(certificate)
+    assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    assert usage.key_cert_sign
+    assert usage.crl_sign
+    assert usage.digital_signature
+    responder = open_responder(directory, clock=clock)
+    device = mac_device(responder.handle, clock, "device", "Tr0ub4dor")
+    issued = x509.load_der_x509_certificate(device.enroll(KEYS[0]))
+    issued.verify_directly_issued_by(certificate)
+    responder.close()
+    crl = x509.load_der_x509_crl((directory / "ca.crl").read_bytes())
+    assert crl.issuer == certificate.subject
+    assert all(b"Tr0ub4dor" not in path.read_bytes() for path in directory.iterdir())
+
+
+def test_revocations_are_in_the_file_at_once(tmp_path: Path, clock: Clock) -> None:
+    CA.create(tmp_path / "ca").close()
+    responder = open_responder(tmp_path / "ca", clock=clock, profile=STRICT)
+    ca: Any = responder.authority
+    ca.add_secret("device", "secret")
+    device = mac_device(responder.handle, clock)
+    certificate = x509.load_der_x509_certificate(certificate_of(device.ask(B.IR, crmf(KEYS[0]))))
+    assert said(device.send(B.CERT_CONF, [])) == (B.PKICONF, None)
+    crl = x509.load_der_x509_crl((tmp_path / "ca" / "ca.crl").read_bytes())
+    assert crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+    responder.close()
+
+
+def test_state_survives_a_restart(tmp_path: Path, clock: Clock) -> None:
+    made = CA.create(tmp_path / "ca")
+    made.add_secret("device", "secret")
+    made.close()
+    first = open_responder(tmp_path / "ca", clock=clock)
+    device = mac_device(first.handle, clock)
+    answer = device.ask(B.IR, crmf(KEYS[0]))
+    request = device.last_request
+    first.close()
+    second = open_responder(tmp_path / "ca", clock=clock)
+    assert second.handle(request) == answer.der
+    device.handle = second.handle
+    assert said(device.confirm(certificate_of(answer))) == (B.PKICONF, None)
+    second.close()
+
+
+def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    CA.create(tmp_path / "ca").close()
+    before = (tmp_path / "ca" / "ca.key").read_bytes()
+    with pytest.raises(FileExistsError):
+        CA.create(tmp_path / "ca")
+    assert (tmp_path / "ca" / "ca.key").read_bytes() == before
+
+
+def test_a_key_from_elsewhere_is_not_written_down(tmp_path: Path) -> None:
+    key = PrivateKey.generate("ec:P-256")
+    CA.create(tmp_path / "ca", key=key).close()
+    assert not (tmp_path / "ca" / "ca.key").exists()
+    CA.open(tmp_path / "ca", key=key).close()
+    with pytest.raises(ValueError, match="not the CA certificate's"):
+        CA.open(tmp_path / "ca", key=KEYS[0])
+    with pytest.raises(FileNotFoundError):
+        CA.open(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="profile"):
+        open_responder(tmp_path / "ca", key=key, profile="nonsense")
+
+
+def test_a_ca_needs_a_subject(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="subject"):
+        CA.create(tmp_path / "ca", "")
+
+
+def test_secrets_are_listed_without_their_values(tmp_path: Path) -> None:
+    ca = CA.create(tmp_path / "ca")
+    generated = ca.add_secret("one")
+    ca.add_secret("two", single_use=True)
+    assert [(each.reference, each.single_use) for each in ca.list_secrets()] == [(b"one", False), (b"two", True)]
+    assert generated.decode() not in repr(ca.list_secrets())
+    assert ca.remove_secret("one")
+    assert [each.reference for each in ca.list_secrets()] == [b"two"]
+    ca.close()
+
+
+def test_the_crl_is_made_anew_half_way(tmp_path: Path, clock: Clock) -> None:
+    ca = CA.create(tmp_path / "ca", clock=clock, crl_days=2)
+    first = ca.crl()
+    clock.now += 86399
+    assert ca.crl() == first
+    clock.now += 2
+    second = x509.load_der_x509_crl(ca.crl())
+    number = second.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    assert (
+        number == x509.load_der_x509_crl(first).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
+    )
+    assert second.next_update_utc is not None
+    assert second.next_update_utc.timestamp() == int(clock.now) + 2 * 86400
+    ca.close()
+
+
+def test_certificates_tell_where_crl_and_issuer_are(tmp_path: Path, clock: Clock) -> None:
+    CA.create(tmp_path / "ca").close()
+    profile = IssuingProfile(
+        crl_url="http://ca.example/ca.crl",
+        issuer_url="http://ca.example/ca.cer",
+        extended_key_usage=("1.3.6.1.5.5.7.3.2",),
+        key_usage=("digitalSignature", "keyAgreement", "decipherOnly"),
+        subject_pattern=r"CN=dev\d+",
+    )
+    responder = open_responder(tmp_path / "ca", clock=clock, issuing=[profile])
+    ca: Any = responder.authority
+    ca.add_secret("device", "secret")
+    device = mac_device(responder.handle, clock)
+    certificate = x509.load_der_x509_certificate(certificate_of(device.ask(B.IR, crmf(KEYS[0], "CN=dev1"))))
+    points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert [each.value for point in points for each in point.full_name or ()] == ["http://ca.example/ca.crl"]
+    access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    assert [each.access_location.value for each in access] == ["http://ca.example/ca.cer"]
+    extended = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(extended) == [x509.ObjectIdentifier("1.3.6.1.5.5.7.3.2")]
+    usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    assert usage.decipher_only
+    assert not usage.key_encipherment
+    assert said(device.ask(B.IR, crmf(KEYS[0], "CN=somebody"))) == (B.IP, F.BAD_CERT_TEMPLATE)
+    responder.close()
+
+
+@pytest.mark.parametrize("broken", [b"", b"\x30\x00", b"\x30\x03\x02\x01\x00"])
+def test_a_key_that_does_not_decode_is_a_bad_template(broken: bytes) -> None:
+    with pytest.raises(Rejected, match="badCertTemplate"):
+        IssuingProfile().check_key(broken)
+    with pytest.raises(Rejected, match="badCertTemplate"):
+        IssuingProfile(subject_pattern=".*").check_subject(broken + b"\x01")
+    IssuingProfile().check_subject(name("CN=x"))
+
+
+def test_key_usage_has_the_bits_of_the_rfc() -> None:
+    assert key_usage("digitalSignature") == bytes.fromhex("03020780")
+    assert key_usage("keyCertSign", "cRLSign") == bytes.fromhex("03020106")
+    with pytest.raises(ValueError, match="nonsense"):
+        key_usage("nonsense")
+
+
+def test_a_responder_without_secrets_takes_no_mac(tmp_path: Path, clock: Clock) -> None:
+    from opensslcmp.server import MemoryStore, Responder
+
+    ca = CA.create(tmp_path / "ca")
+    responder = Responder(ca, MemoryStore(), ca.signer, clock=clock)
+    device = mac_device(responder.handle, clock)
+    assert said(device.ask(B.IR, crmf(KEYS[0]))) == (B.ERROR, F.WRONG_INTEGRITY)
+    assert said(device.signing(ca.certificate, PrivateKey.load(ca.signer.key)).ask(B.CR, crmf(KEYS[0]))) == (
+        B.ERROR,
+        F.WRONG_INTEGRITY,
+    )
+    assert admit(responder.handle(b"")).protection is not None
+    ca.close()

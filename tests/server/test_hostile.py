@@ -1,0 +1,198 @@
+"""What strangers and enemies send: each gets an answer, and nothing is issued."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import statistics
+import time
+
+import pytest
+
+from opensslcmp.asn1 import (
+    CertifiedKeyPair,
+    CertRepMessage,
+    CertResponse,
+    PKIStatusInfo,
+    admit,
+    assemble,
+    encode,
+    encode_body,
+    make_header,
+    oids,
+    protected_part,
+    tlv,
+)
+from opensslcmp.asn1 import algorithm as identifier
+from opensslcmp.context.protection import ProtectionKind, verify
+from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
+from opensslcmp.server import MemoryStore
+from tests.server.device import KEYS, certificate_of, conf, crmf, csr, name, revocation, said, status_of
+from tests.server.world import World
+
+B, F = BodyType, FailureInfo
+
+
+def test_the_message_that_crashes_unpatched_libraries_gets_an_error(world: World) -> None:
+    # CVE-2026-63076: PBM parameters that are no SEQUENCE.
+    for parameters in (b"\x05\x00", b"\x02\x01\x01", b"\x04\x00", b"\x30\x00", None):
+        header = make_header(
+            sender=name("CN=x"),
+            recipient=b"0\x00",
+            transaction_id=os.urandom(16),
+            sender_nonce=os.urandom(16),
+            sender_kid=b"device",
+            protection_alg=identifier(oids.PASSWORD_BASED_MAC, parameters),
+        )
+        body = encode_body(B.IR, [crmf(KEYS[0])])
+        answer = admit(world.responder.handle(assemble(protected_part(header, B.IR, body), os.urandom(32))))
+        assert said(answer) == (B.ERROR, F.BAD_DATA_FORMAT)
+        assert answer.transaction_id == header.transaction_id
+    assert world.store.certificates() == 0
+
+
+def test_another_client_cannot_confirm(world: World) -> None:
+    device, enemy = world.device(), world.device("enemy")
+    certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0])))
+    enemy.transaction_id, enemy.recip_nonce = device.transaction_id, device.recip_nonce
+    assert said(enemy.confirm(certificate)) == (B.ERROR, F.BAD_REQUEST)
+    rejection = PKIStatusInfo.make(PKIStatus.REJECTION, failure=F.BAD_ALG)
+    assert said(enemy.confirm(certificate, status=rejection)) == (B.ERROR, F.BAD_REQUEST)
+    assert said(enemy.send(B.CERT_CONF, [])) == (B.ERROR, F.BAD_REQUEST)
+    assert said(device.confirm(certificate)) == (B.PKICONF, None)
+
+
+def test_an_ip_from_a_client_plants_nothing(world: World) -> None:
+    device = world.device()
+    response = CertResponse(
+        cert_req_id=0,
+        status=PKIStatusInfo.make(PKIStatus.ACCEPTED),
+        certified_key_pair=CertifiedKeyPair.of(world.ca.certificate),
+    )
+    content = CertRepMessage(ca_pubs=[tlv(world.ca.certificate)], response=[response])
+    anchors = world.responder.trust.anchors if world.responder.trust else ()
+    assert said(device.send(B.IP, content)) == (B.ERROR, F.BAD_REQUEST)
+    assert world.responder.trust is not None
+    assert world.responder.trust.anchors == anchors
+    assert world.store.certificates() == 0
+
+
+def test_an_unknown_reference_and_a_wrong_secret_look_the_same(world: World) -> None:
+    known = world.device("known", "wrong")
+    world.ca.remove_secret("known")
+    answers = []
+    for exists in (True, False):
+        if exists:
+            world.ca.add_secret("known", "right")
+        else:
+            world.ca.remove_secret("known")
+        answers.append(
+            known.ask(B.IR, crmf(KEYS[0]), transaction_id=bytes(16), sender_nonce=bytes(16), recip_nonce=None)
+        )
+    one, two = answers
+    assert said(one) == said(two) == (B.ERROR, F.BAD_MESSAGE_CHECK)
+    assert one.body_der == two.body_der
+    headers = [encode(dataclasses.replace(each.header, sender_nonce=b"", message_time=None)) for each in (one, two)]
+    assert headers[0] == headers[1]
+    assert one.extra_certs == two.extra_certs
+    assert len(status_of(one).text) == 1
+
+
+def test_an_unknown_reference_and_a_wrong_secret_take_about_the_same_time(world: World) -> None:
+    world.ca.add_secret("known", "right")
+    wrong = world.device("known", "wrong")
+    unknown = world.device("unknown", "wrong")
+    world.ca.remove_secret("unknown")
+    times: dict[str, list[int]] = {"wrong": [], "unknown": []}
+    for _ in range(150):
+        for label, device in (("wrong", wrong), ("unknown", unknown)):
+            device.begin()
+            request = device.build(B.GENM, [])
+            start = time.thread_time_ns()
+            world.responder.handle(request)
+            times[label].append(time.thread_time_ns() - start)
+    ratio = statistics.median(times["wrong"]) / statistics.median(times["unknown"])
+    assert 0.8 < ratio < 1.25
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\x00", b"GET / HTTP/1.1", bytes(1000), b"\x30\x80\x00\x00", b"\x30\x84\xff\xff\xff\xff"]
+)
+def test_garbage_gets_a_signed_error_for_nobody(world: World, garbage: bytes) -> None:
+    answer = admit(world.responder.handle(garbage))
+    assert said(answer) == (B.ERROR, F.BAD_DATA_FORMAT)
+    assert answer.recipient == b"0\x00"
+    assert answer.transaction_id is None
+    assert answer.recip_nonce is None
+    verified = verify(answer, pinned=world.ca.certificate)
+    assert verified.kind is ProtectionKind.SIGNATURE
+
+
+def test_a_message_that_is_too_large_is_refused(world: World) -> None:
+    assert said(admit(world.responder.handle(bytes(2 << 20)))) == (B.ERROR, F.BAD_DATA_FORMAT)
+
+
+def test_dear_macs_are_refused_before_they_are_computed(world: World) -> None:
+    from opensslcmp.context.protection import MacProtector
+    from opensslcmp.credentials import MacParameters, SharedSecret
+
+    device = world.device()
+    device.credential = MacProtector(SharedSecret("device", "secret", parameters=MacParameters(iterations=100_000)))
+    start = time.thread_time()
+    request = device.build(B.GENM, [])
+    made = time.thread_time() - start
+    start = time.thread_time()
+    assert said(admit(world.responder.handle(request))) == (B.ERROR, F.BAD_ALG)
+    assert time.thread_time() - start < made
+
+
+@pytest.mark.parametrize("store", ["memory", "sql"], indirect=True)
+def test_10000_broken_messages_issue_nothing_and_each_is_answered(world: World) -> None:
+    chance = random.Random(9810)
+    device = world.device()
+    certificate = device.enroll(KEYS[0])
+    signing = device.signing(certificate, KEYS[0])
+    open_certificate = certificate_of(device.ask(B.IR, crmf(KEYS[1])))
+    confirmation = device.build(B.CERT_CONF, [conf(open_certificate)])
+    other = world.device("other")
+    originals = [confirmation]
+    for sender in (other, signing):
+        for body, content in (
+            (B.IR, [crmf(KEYS[0])]),
+            (B.P10CR, csr(KEYS[0])),
+            (B.KUR, [crmf(KEYS[1], old=certificate)]),
+            (B.RR, [revocation(certificate)]),
+            (B.GENM, []),
+        ):
+            sender.begin()
+            originals.append(sender.build(body, content))
+    before = world.store.certificates(), world.store.revision()
+    count = 10_000 if isinstance(world.store, MemoryStore) else 1_000
+    start = time.monotonic()
+    kinds: dict[tuple[BodyType, FailureInfo | None], int] = {}
+    for number in range(count):
+        message = bytearray(chance.choice(originals))
+        kind = number % 4
+        if kind == 0:
+            message = message[: chance.randrange(len(message))]
+        elif kind == 1:
+            for _ in range(chance.choice((1, 1, 1, 2, 8))):
+                message[chance.randrange(len(message))] ^= 1 << chance.randrange(8)
+        elif kind == 2:
+            message = bytearray(chance.randbytes(chance.randrange(200)))
+        else:
+            at = chance.randrange(len(message))
+            message[at : at + chance.randrange(1, 20)] = chance.randbytes(chance.randrange(20))
+        if bytes(message) in originals:
+            continue
+        answer = admit(world.responder.handle(bytes(message)))
+        outcome = said(answer)
+        kinds[outcome] = kinds.get(outcome, 0) + 1
+        assert outcome[0] is B.ERROR, (outcome, bytes(message).hex())
+        assert outcome[1] is not F.SYSTEM_FAILURE
+    assert time.monotonic() - start < 30
+    assert (world.store.certificates(), world.store.revision()) == before
+    assert len(kinds) > 3
+    # The process is alive, and so is the transaction that was open.
+    assert said(admit(world.responder.handle(confirmation))) == (B.PKICONF, None)

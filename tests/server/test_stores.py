@@ -1,0 +1,244 @@
+"""What every store promises, asked of each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from opensslcmp.enums import BodyType, RevocationReason
+from opensslcmp.server import MemoryStore, SecretBook
+from opensslcmp.server.sqlstore import SCHEMA_VERSION, SQLStore
+from opensslcmp.server.store import (
+    CertificateRecord,
+    CertificateState,
+    Change,
+    Conflict,
+    Revocation,
+    Store,
+    StoredSecret,
+    Transaction,
+    TransactionState,
+    certificate_key,
+)
+from tests.server.world import Plain
+
+NOW = 1_000_000.0
+
+
+@pytest.fixture(params=["memory", "sql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made: Store = MemoryStore() if request.param == "memory" else SQLStore(tmp_path / "ca.db", clock=lambda: 0.0)
+    yield made
+    made.close()
+
+
+def transaction(
+    number: int = 1, state: TransactionState = TransactionState.CONFIRMING, **fields: object
+) -> Transaction:
+    made = Transaction(
+        transaction_id=bytes([number]) * 16,
+        identity=b"mac:x",
+        algorithm="1.2.3",
+        body_type=BodyType.IR,
+        state=state,
+        nonce=b"n" * 16,
+        nonces=b"m" * 16,
+        certificates=((0, b"k" * 32),),
+        deadline=NOW + 10,
+        expires=NOW + 100,
+        request=b"request",
+        pending=b"pending",
+    )
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+def record(number: int = 1, state: CertificateState = CertificateState.UNCONFIRMED) -> CertificateRecord:
+    return CertificateRecord(
+        key=bytes([number]) * 32,
+        serial_number=number << 150,
+        certificate=b"certificate",
+        key_and_subject=b"ks" * 16,
+        state=state,
+        identity=b"mac:x",
+        transaction_id=b"t" * 16,
+        issued_at=NOW,
+        not_after=NOW + 1000,
+    )
+
+
+def test_what_is_committed_is_found(store: Store) -> None:
+    change = Change(transaction=transaction(), request_hash=b"h", response=b"answer", certificates=[record()])
+    store.commit(change)
+    found, answer = store.look(bytes([1]) * 16, b"h")
+    assert (found, answer) == (transaction(version=1), b"answer")
+    assert store.look(bytes([1]) * 16, b"other") == (found, None)
+    assert store.look(bytes([2]) * 16, b"h") == (None, None)
+    assert store.certificate(bytes([1]) * 32) == record()
+    assert store.certificate(bytes([2]) * 32) is None
+    assert store.certified(b"ks" * 16, NOW) == record()
+    assert store.certified(b"ks" * 16, NOW + 1000) is None
+    assert store.certified(b"", NOW) is None
+    assert store.certificates() == 1
+    assert store.open_transactions(b"mac:x") == (1, 1)
+    assert store.open_transactions(b"mac:y")[1] == 0
+
+
+def test_a_transaction_id_is_claimed_once(store: Store) -> None:
+    store.commit(Change(transaction=transaction(), certificates=[record(1)]))
+    with pytest.raises(Conflict):
+        store.commit(Change(transaction=transaction(), certificates=[record(2)]))
+    assert store.certificates() == 1
+
+
+def test_a_change_of_what_somebody_else_changed_is_a_conflict_and_changes_nothing(store: Store) -> None:
+    store.commit(Change(transaction=transaction(), certificates=[record()]))
+    old = store.look(bytes([1]) * 16, b"")[0]
+    assert old is not None
+    closed = replace(old, state=TransactionState.CLOSED)
+    states = [(record().key, CertificateState.UNCONFIRMED, CertificateState.VALID)]
+    store.commit(Change(transaction=closed, previous=old, states=list(states)))
+    with pytest.raises(Conflict):
+        store.commit(Change(transaction=closed, previous=old))
+    now = store.look(bytes([1]) * 16, b"")[0]
+    assert now is not None
+    with pytest.raises(Conflict):
+        store.commit(Change(transaction=replace(now, nonce=b""), previous=now, states=list(states)))
+    assert store.look(bytes([1]) * 16, b"")[0] == now
+    with pytest.raises(Conflict):
+        store.commit(Change(transaction=transaction(9), previous=transaction(9)))
+    with pytest.raises(Conflict):
+        store.commit(Change(transaction=transaction(8), certificates=[record()]))
+    assert store.look(bytes([8]) * 16, b"")[0] is None
+    assert store.open_transactions(b"mac:x")[1] == 0
+
+
+def test_many_threads_claim_one_transaction_id_once(store: Store) -> None:
+    outcomes: list[bool] = []
+
+    def claim(number: int) -> None:
+        try:
+            store.commit(Change(transaction=transaction(), certificates=[record(number)]))
+            outcomes.append(True)
+        except Conflict:
+            outcomes.append(False)
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == [False] * 7 + [True]
+    assert store.certificates() == 1
+
+
+def test_overdue_transactions_are_found_and_old_ones_forgotten(store: Store) -> None:
+    store.commit(Change(transaction=transaction(1), request_hash=b"h", response=b"r"))
+    store.commit(Change(transaction=transaction(2, deadline=NOW + 5)))
+    store.commit(Change(transaction=transaction(3, TransactionState.CLOSED), request_hash=b"h", response=b"r"))
+    assert store.overdue(NOW + 4, 9) == []
+    assert [each.transaction_id[0] for each in store.overdue(NOW + 10, 9)] == [2, 1]
+    assert [each.transaction_id[0] for each in store.overdue(NOW + 10, 1)] == [2]
+    assert store.forget(NOW + 99) == 0
+    assert store.forget(NOW + 100) == 1
+    assert store.look(bytes([3]) * 16, b"h") == (None, None)
+    assert store.look(bytes([1]) * 16, b"h")[1] == b"r"
+
+
+def test_revocations_are_listed_until_the_certificate_ends(store: Store) -> None:
+    assert (store.revision(), store.revocations(NOW)) == (0, (0, []))
+    made = [
+        Revocation(
+            key=bytes([number]) * 32,
+            serial_number=number,
+            reason=RevocationReason.KEY_COMPROMISE,
+            at=NOW,
+            not_after=NOW + number,
+        )
+        for number in (2, 1)
+    ]
+    store.commit(Change(transaction=transaction(), revocations=made))
+    revision, found = store.revocations(NOW)
+    assert revision == store.revision() == 1
+    assert found == made[::-1]
+    assert [each.serial_number for each in store.revocations(NOW + 1)[1]] == [2]
+
+
+def test_numbers_count_from_one(store: Store) -> None:
+    assert [store.next_number("crl"), store.next_number("crl"), store.next_number("other")] == [1, 2, 1]
+
+
+def test_secrets_are_kept_used_up_and_removed(store: Store) -> None:
+    kept = StoredSecret(reference=b"r", sealed=b"sealed", single_use=True, created_at=NOW)
+    store.add_secret(kept)
+    with pytest.raises(Conflict):
+        store.add_secret(kept)
+    assert store.secret(b"r") == kept
+    store.commit(Change(transaction=transaction(1), secret_used=b"r", now=NOW))
+    with pytest.raises(Conflict):
+        store.commit(Change(transaction=transaction(2), secret_used=b"r", now=NOW))
+    assert store.secrets() == [replace(kept, used_at=NOW)]
+    assert store.remove_secret(b"r")
+    assert not store.remove_secret(b"r")
+    assert store.secret(b"r") is None
+
+
+def test_a_secret_book_keeps_secrets_sealed(store: Store) -> None:
+    book = SecretBook(store, Plain(), remembered=1)
+    assert book.add("given", "value") == b"value"
+    made = book.add(b"made")
+    assert len(made) == 20
+    found = book.find(b"made")
+    assert found is not None
+    assert found.value == made
+    assert "value" not in repr(found)
+    for _ in range(2):
+        again = book.find(b"given")
+        assert again is not None
+        assert again.value == b"value"
+    assert [each.reference for each in book.list()] == [b"given", b"made"]
+    assert "value" not in repr(book.list())
+    for reference, secret in (("given", "x"), ("", "x"), ("x", "")):
+        with pytest.raises(ValueError, match="secret"):
+            book.add(reference, secret)
+    assert book.remove("given")
+    assert book.find(b"given") is None
+
+
+def test_what_is_committed_to_sqlite_is_there_for_another_process(tmp_path: Path) -> None:
+    first, second = SQLStore(tmp_path / "ca.db"), SQLStore(tmp_path / "ca.db")
+    first.commit(Change(transaction=transaction(), request_hash=b"h", response=b"r", certificates=[record()]))
+    assert second.look(bytes([1]) * 16, b"h")[1] == b"r"
+    with pytest.raises(Conflict):
+        second.commit(Change(transaction=transaction()))
+    first.close()
+    assert second.certificates() == 1
+    second.close()
+    assert (tmp_path / "ca.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_sqlite_is_in_wal_mode_and_waits_for_the_disk(tmp_path: Path) -> None:
+    store = SQLStore(tmp_path / "ca.db")
+    connection = store._connection()
+    assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+    store.close()
+
+
+def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    SQLStore(tmp_path / "ca.db").close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'ca.db'}")
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE schema_version SET version = {SCHEMA_VERSION + 1}"))
+    engine.dispose()
+    with pytest.raises(ValueError, match="schema version"):
+        SQLStore(tmp_path / "ca.db")
+
+
+def test_certificates_are_told_apart_by_issuer_and_number() -> None:
+    keys = {certificate_key(issuer, number) for issuer in (b"a", b"b") for number in (0, 1, 127, 128, 255, 256, -1)}
+    assert len(keys) == 14
