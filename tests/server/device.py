@@ -245,16 +245,27 @@ def conf(
     status: PKIStatusInfo | None = None,
     *,
     request_id: int = 0,
-    digest: str = "sha256",
+    digest: str | None = None,
     hash_alg: AlgorithmIdentifier | None = None,
 ) -> CertStatus:
     """CertStatus."""
+    if digest is None:
+        digest = signature_hash(certificate) or "sha512"
     return CertStatus(
         cert_hash=hashlib.new(digest, certificate).digest(),
         cert_req_id=request_id,
         status_info=status,
         hash_alg=hash_alg,
     )
+
+
+def signature_hash(certificate: bytes) -> str | None:
+    """The hash in a certificate's signature algorithm; None for EdDSA."""
+    try:
+        found = x509.load_der_x509_certificate(certificate).signature_hash_algorithm
+    except ValueError:
+        return "sha256"
+    return found.name if found else None
 
 
 def poll_request(request_id: int = 0) -> list[PollReq]:

@@ -510,6 +510,8 @@ ELSEWHERE = {
     "open_transactions_are_bounded",
     "messages_are_bounded",
     "key_and_subject_are_new",
+    "body_is_for_the_paths_operation",
+    "info_type_is_for_the_paths_operation",
 }
 
 
