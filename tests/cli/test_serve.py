@@ -74,13 +74,13 @@ def test_openssl_gets_renews_and_revokes_a_certificate(
     assert (tmp_path / "ca.pem").read_bytes() == (ca_directory / "ca.pem").read_bytes()
     first = x509.load_pem_x509_certificate((tmp_path / "cert.pem").read_bytes())
     assert first.subject.rfc4514_string() == "CN=openssl"
-    openssl("-cmd", "genm", *BY_CERT, "-infotype", "caCerts")
+    openssl("-cmd", "genm", *BY_CERT, "-infotype", "caCerts", "-cacertsout", "received.pem")
     openssl("-cmd", "kur", *BY_CERT, "-newkey", "next.key", "-certout", "next.pem", *confirm)
     second = x509.load_pem_x509_certificate((tmp_path / "next.pem").read_bytes())
     assert second.serial_number != first.serial_number
     by_second = ("-cert", "next.pem", "-key", "next.key", "-trusted", "ca.pem")
     openssl("-cmd", "rr", *by_second, "-oldcert", "next.pem", "-revreason", "1")
-    refused = openssl("-cmd", "genm", *by_second, "-infotype", "caCerts", check=False)
+    refused = openssl("-cmd", "genm", *by_second, "-infotype", "caCerts", "-cacertsout", "received.pem", check=False)
     assert refused.returncode != 0
 
 
@@ -92,11 +92,11 @@ def test_openssl_asks_for_certificates_by_secret(openssl: OpenSSL, tmp_path: Pat
 
 
 def test_openssl_asks_for_information_by_secret(openssl: OpenSSL) -> None:
-    openssl("-cmd", "genm", *BY_SECRET, "-infotype", "caCerts")
+    openssl("-cmd", "genm", *BY_SECRET, "-infotype", "caCerts", "-cacertsout", "received.pem")
 
 
 def test_openssl_with_a_wrong_secret_is_refused(openssl: OpenSSL) -> None:
-    caps = ("-infotype", "caCerts")
+    caps = ("-infotype", "caCerts", "-cacertsout", "received.pem")
     assert openssl("-cmd", "genm", *caps, "-ref", "device", "-secret", "pass:wrong", check=False).returncode != 0
     assert openssl("-cmd", "genm", *caps, "-ref", "stranger", "-secret", "env:SECRET", check=False).returncode != 0
 
@@ -114,10 +114,10 @@ def test_twenty_openssl_clients_at_once_are_served(openssl: OpenSSL, tmp_path: P
 @pytest.mark.parametrize(
     ("operation", "request_", "served"),
     [
-        ("getcacerts", ("-cmd", "genm", "-infotype", "caCerts"), True),
-        ("p/any/getcacerts", ("-cmd", "genm", "-infotype", "caCerts"), True),
-        ("getcrls", ("-cmd", "genm", "-infotype", "caCerts"), False),
-        ("revocation", ("-cmd", "genm", "-infotype", "caCerts"), False),
+        ("getcacerts", ("-cmd", "genm", "-infotype", "caCerts", "-cacertsout", "received.pem"), True),
+        ("p/any/getcacerts", ("-cmd", "genm", "-infotype", "caCerts", "-cacertsout", "received.pem"), True),
+        ("getcrls", ("-cmd", "genm", "-infotype", "caCerts", "-cacertsout", "received.pem"), False),
+        ("revocation", ("-cmd", "genm", "-infotype", "caCerts", "-cacertsout", "received.pem"), False),
         ("certification", ("-cmd", "cr", *REQUEST), True),
         ("initialization", ("-cmd", "cr", *REQUEST), False),
     ],

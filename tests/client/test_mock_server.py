@@ -22,6 +22,7 @@ from opensslcmp import (
 )
 from opensslcmp.asn1 import admit, oids
 from opensslcmp.enums import BodyType, FailureInfo
+from opensslcmp.features import features
 from tests.client.client_peers import Entity, Mock, certify, name
 
 Start = Callable[..., Mock]
@@ -134,8 +135,9 @@ def test_a_waiting_server_is_polled(mock: Start, signer_session: Make, issued: E
     else:
         result = session.enroll("CN=device", issued.key, kind=kind)  # type: ignore[arg-type]
     assert result.certificate == issued.certificate
-    assert slept == [1.0]
-    assert bodies(server)[1:] == [BodyType.POLL_REQ] * 2 + [BodyType.CERT_CONF]
+    polls = 2 if features().level == "3.0" else 3  # the mock server counts its first answer since 3.3
+    assert slept == [1.0] * (polls - 1)
+    assert bodies(server)[1:] == [BodyType.POLL_REQ] * polls + [BodyType.CERT_CONF]
 
 
 def ask(session: Session, kind: str, issued: Entity) -> object:
