@@ -17,7 +17,7 @@ import typer
 
 from opensslcmp.cli.exits import Exit, exit_code
 from opensslcmp.cli.talk import give_json, say
-from opensslcmp.errors import BadMessage, ProtectionError, Rejected, Unsupported
+from opensslcmp.errors import BadMessage, CMPError, ProtectionError, Rejected, Unsupported
 
 __all__ = ["add_command", "make_app"]
 
@@ -96,7 +96,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def _report(error: BaseException, *, as_json: bool) -> int:
     code = exit_code(error)
-    if code is Exit.INTERNAL:
+    if code is Exit.INTERNAL and not isinstance(error, CMPError):
         logging.getLogger("opensslcmp").error("unexpected", exc_info=error)
     words = "interrupted" if code is Exit.INTERRUPTED else str(error) or type(error).__name__
     say(f"error: {words}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+
+import opensslcmp
 
 from opensslcmp.cli.exits import InputError
 from opensslcmp.cli.files import pem
@@ -151,8 +154,13 @@ class _Teller:
 
 @contextmanager
 def _server(directory: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "opensslcmp", "serve", str(directory), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+    # The very package that runs here: not the sources that may lie in the current directory, which -m would prefer.
+    paths = [str(Path(opensslcmp.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-P", "-m", "opensslcmp", "serve", str(directory), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

@@ -257,11 +257,18 @@ def test_two_workers_serve_one_ca(cli: CLI, ca_directory: Path, tmp_path: Path) 
             assert result.code == 0, result
 
 
-def demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def demo(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])
-    command = [sys.executable, "-m", "opensslcmp", "demo", *arguments]
+    command = [sys.executable, "-P", "-m", "opensslcmp", "demo", *arguments]
     env = os.environ | {"PYTHONPATH": paths} | environment
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_demo_works_beside_sources_that_are_not_built(tmp_path: Path) -> None:
+    (tmp_path / "opensslcmp").mkdir()
+    (tmp_path / "opensslcmp" / "__init__.py").write_text("raise ImportError('the wrong one')")
+    result = demo(cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_demo_tells_what_happens_and_leaves_nothing(tmp_path: Path) -> None:
