@@ -301,7 +301,7 @@ class MacProtector:
         ValueError: parameters that no MAC has.
     """
 
-    __slots__ = ("_parameters", "_secret", "sender_name")
+    __slots__ = ("_parameters", "_secret")
 
     kind = ProtectionKind.MAC
     certificates: tuple[bytes, ...] = ()
@@ -310,11 +310,15 @@ class MacProtector:
         self._secret = secret
         self._parameters = parameters or secret.parameters
         _check_own(self._parameters)
-        self.sender_name: bytes = _reference_name(secret.reference)
 
     def like(self, parameters: MacParameters) -> MacProtector:
         """The same secret with the parameters of a request, for its answer."""
         return MacProtector(self._secret, parameters)
+
+    @property
+    def sender_name(self) -> bytes:
+        """CN=reference."""
+        return _reference_name(self._secret.reference)
 
     @property
     def sender_kid(self) -> bytes:

@@ -39,13 +39,12 @@ from opensslcmp.asn1 import (
     structure,
     tlv,
 )
-from opensslcmp.context.certificates import facts
 from opensslcmp.context.protection import ProtectionKind
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, Rejected
 from opensslcmp.server.authority import CertificateRequest, Issued, Pending
 from opensslcmp.server.rules import REQUESTS, Stage, Wish
-from opensslcmp.server.store import CertificateRecord, CertificateState, TransactionState, certificate_key
+from opensslcmp.server.store import CertificateRecord, CertificateState, TransactionState, certificate_key, outline
 from opensslcmp.server.turn import Answer, Turn, refusal
 
 __all__ = ["ANSWER_TO", "confirm", "enroll", "poll", "wishes_of"]
@@ -230,19 +229,19 @@ def _key_and_subject(public_key: bytes, subject: bytes) -> bytes:
 
 def _accept(turn: Turn, message: Message, wish: Wish, issued: Issued, state: CertificateState) -> CertResponse:
     """Write down a certificate, and say so."""
-    about = facts(issued.certificate)
+    serial_number, issuer, not_after, subject, public_key = outline(issued.certificate)
     signer = turn.check.signer
     updates = signer.key if message.body_type is BodyType.KUR and signer is not None else None
     record = CertificateRecord(
-        key=certificate_key(about.issuer, about.serial_number),
-        serial_number=about.serial_number,
+        key=certificate_key(issuer, serial_number),
+        serial_number=serial_number,
         certificate=issued.certificate,
-        key_and_subject=_key_and_subject(about.spki, about.subject),
+        key_and_subject=_key_and_subject(public_key, subject),
         state=state,
         identity=turn.check.verified.identity,
         transaction_id=message.transaction_id or b"",
         issued_at=turn.now,
-        not_after=about.not_after,
+        not_after=not_after,
         updates=updates,
     )
     turn.change.certificates.append(record)

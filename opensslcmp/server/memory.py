@@ -79,7 +79,7 @@ class MemoryStore:
                 if secret is None or secret.used_at is not None:
                     raise Conflict
                 self._secrets[change.secret_used] = replace(secret, used_at=change.now)
-            self._transactions[new.transaction_id] = replace(new, version=new.version + 1)
+            self._transactions[new.transaction_id] = new
             self._count(old, -1)
             self._count(new, 1)
             if change.response is not None:

@@ -12,14 +12,15 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.asn1 import decode_der
 
 from opensslcmp.asn1 import (
+    AlgorithmIdentifier,
     BitString,
     Extension,
-    SubjectPublicKeyInfo,
     decode,
     elements,
     encode,
@@ -66,8 +67,38 @@ def _extension(oid: str, value: bytes, *, critical: bool = False) -> Extension:
 
 def key_identifier(public_key: bytes) -> bytes:
     """The keyIdentifier of a SubjectPublicKeyInfo (DER): method 1 of RFC 7093, which needs no SHA-1."""
-    key = decode(SubjectPublicKeyInfo, public_key).subject_public_key.as_bytes()
+    _, key = _key_parts(public_key)
     return hashlib.sha256(key).digest()[:20]
+
+
+def _key_parts(public_key: bytes) -> tuple[bytes, bytes]:
+    """AlgorithmIdentifier (DER) and key of a SubjectPublicKeyInfo.
+
+    Raises:
+        ValueError: it is none.
+    """
+    (start, middle), (bits, end) = elements(public_key)
+    tag, content, _ = read_header(public_key, bits, end)
+    if tag != 0x03 or public_key[content] != 0:
+        raise ValueError("no BIT STRING of whole octets")
+    return public_key[start:middle], public_key[content + 1 : end]
+
+
+def _check_name(name: bytes) -> None:
+    """Return when this is a Name as far as its form goes: SEQUENCE OF SET OF SEQUENCE of an OID and a value.
+
+    Raises:
+        ValueError: it is none.
+    """
+    for start, end in elements(name):
+        rdn = name[start:end]
+        pairs = list(elements(rdn, 0x31))
+        if not pairs:
+            raise ValueError("an empty RDN")
+        for first, last in pairs:
+            (oid, _), _ = elements(rdn[first:last])
+            if rdn[first + oid] != 0x06:
+                raise ValueError("an attribute without type")
 
 
 _NOT_A_CA = _extension(_BASIC_CONSTRAINTS, b"\x30\x00", critical=True)
@@ -141,13 +172,14 @@ class IssuingProfile:
         Raises:
             Rejected: badCertTemplate.
         """
-        if subject == b"0\x00" and self.subject_pattern is None:
-            return
         try:
+            _check_name(subject)
+            if self.subject_pattern is None:
+                return
             text = decode(x509.Name, subject).rfc4514_string()
         except ValueError:
             raise Rejected(_TEMPLATE, "the subject does not decode") from None
-        if self.subject_pattern is not None and not re.fullmatch(self.subject_pattern, text):
+        if not re.fullmatch(self.subject_pattern, text):
             raise Rejected(_TEMPLATE, "this subject is not certified here")
 
     def validity(
@@ -267,6 +299,7 @@ _USAGES = (
 )
 
 
+@lru_cache(maxsize=64)
 def key_usage(*names: str) -> bytes:
     """DER of a KeyUsage with these bits (RFC 5280, 4.2.1.3).
 
@@ -282,14 +315,19 @@ def key_usage(*names: str) -> bytes:
 
 
 def _kind_of(public_key: bytes) -> tuple[str, int]:
-    info = decode(SubjectPublicKeyInfo, public_key)
-    oid = info.algorithm.oid
-    if oid == "1.2.840.10045.2.1":
-        curve = decode_der(x509.ObjectIdentifier, info.algorithm.parameters_der or b"").dotted_string
-        return f"ec:{_CURVES.get(curve, curve)}", 0
-    if oid == "1.2.840.113549.1.1.1":
-        key = info.subject_public_key.as_bytes()
-        start, end = next(elements(key))
-        _, content, stop = read_header(key, start, end)
-        return "rsa", int.from_bytes(key[content:stop], "big").bit_length()
-    return _KEY_TYPES.get(oid, oid), 0
+    algorithm, key = _key_parts(public_key)
+    kind = _known_kind(algorithm)
+    if kind != "rsa":
+        return kind, 0
+    start, end = next(elements(key))
+    _, content, stop = read_header(key, start, end)
+    return kind, int.from_bytes(key[content:stop], "big").bit_length()
+
+
+@lru_cache(maxsize=64)
+def _known_kind(algorithm: bytes) -> str:
+    info = decode(AlgorithmIdentifier, algorithm)
+    if info.oid == "1.2.840.10045.2.1":
+        curve = decode_der(x509.ObjectIdentifier, info.parameters_der or b"").dotted_string
+        return f"ec:{_CURVES.get(curve, curve)}"
+    return "rsa" if info.oid == "1.2.840.113549.1.1.1" else _KEY_TYPES.get(info.oid, info.oid)

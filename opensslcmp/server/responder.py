@@ -282,7 +282,7 @@ class Responder:
             expires=now + self._retention_seconds,
             request=turn.request,
             pending=turn.pending,
-            version=known.version if known else 0,
+            version=known.version + 1 if known else 1,
         )
         change.response = response
         self.store.commit(change)
@@ -454,6 +454,7 @@ class Responder:
             request=None,
             pending=None,
             expires=now + self._retention_seconds,
+            version=transaction.version + 1,
         )
         self.store.commit(change)
         if change.revocations:

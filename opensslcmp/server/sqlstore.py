@@ -328,7 +328,7 @@ class SQLStore:
             "expires": new.expires,
             "request": new.request,
             "pending": new.pending,
-            "version": new.version + 1,
+            "version": new.version,
         }
         with self._write() as connection:
             if old is None:

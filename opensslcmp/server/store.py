@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+from opensslcmp.asn1 import GeneralizedTime, UTCTime, decode, elements, read_header, unwrap
 from opensslcmp.enums import BodyType, RevocationReason
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Transaction",
     "TransactionState",
     "certificate_key",
+    "outline",
 ]
 
 
@@ -75,7 +77,7 @@ class Transaction:
         expires: when it may be forgotten.
         request: the opening message, kept while waiting.
         pending: what the authority said then.
-        version: counts the commits.
+        version: of this state; each commit brings the next one.
     """
 
     transaction_id: bytes
@@ -90,7 +92,7 @@ class Transaction:
     expires: float
     request: bytes | None = field(default=None, repr=False)
     pending: bytes | None = None
-    version: int = 0
+    version: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,6 +233,33 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give up connections. Nothing else may be called afterwards."""
+
+
+def outline(certificate: bytes) -> tuple[int, bytes, float, bytes, bytes]:
+    """serialNumber, issuer, notAfter (seconds since 1970), subject and SubjectPublicKeyInfo of a certificate (DER).
+
+    A walk over six headers, where decoding all of it takes ten times as long.
+
+    Raises:
+        ValueError: it is no certificate.
+
+    Source: RFC 5280, 4.1.
+    """
+    _, inside, _ = read_header(certificate, 0, len(certificate))
+    _, at, end = read_header(certificate, inside, len(certificate))
+    parts: list[bytes] = []
+    while len(parts) < 7 and at < end:
+        _, _, stop = read_header(certificate, at, end)
+        parts.append(certificate[at:stop])
+        at = stop
+    if len(parts) < 7 or parts[0][:1] != b"\xa0":
+        raise ValueError("no certificate of version 3")
+    _, serial, _, issuer, validity, subject, key = parts
+    _, (start, stop) = elements(validity)
+    kind: type[UTCTime] | type[GeneralizedTime] = UTCTime if validity[start] == 0x17 else GeneralizedTime
+    moment = decode(kind, validity[start:stop])
+    number = int.from_bytes(unwrap(serial), "big", signed=True)
+    return number, issuer, moment.as_datetime().timestamp(), subject, key
 
 
 def certificate_key(issuer: bytes, serial_number: int) -> bytes:

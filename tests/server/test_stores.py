@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from opensslcmp.context.certificates import facts
 from opensslcmp.enums import BodyType, RevocationReason
 from opensslcmp.server import MemoryStore, SecretBook
 from opensslcmp.server.sqlstore import SCHEMA_VERSION, SQLStore
@@ -24,6 +25,7 @@ from opensslcmp.server.store import (
     Transaction,
     TransactionState,
     certificate_key,
+    outline,
 )
 from tests.server.world import Plain
 
@@ -75,7 +77,7 @@ def test_what_is_committed_is_found(store: Store) -> None:
     change = Change(transaction=transaction(), request_hash=b"h", response=b"answer", certificates=[record()])
     store.commit(change)
     found, answer = store.look(bytes([1]) * 16, b"h")
-    assert (found, answer) == (transaction(version=1), b"answer")
+    assert (found, answer) == (transaction(), b"answer")
     assert store.look(bytes([1]) * 16, b"other") == (found, None)
     assert store.look(bytes([2]) * 16, b"h") == (None, None)
     assert store.certificate(bytes([1]) * 32) == record()
@@ -99,7 +101,7 @@ def test_a_change_of_what_somebody_else_changed_is_a_conflict_and_changes_nothin
     store.commit(Change(transaction=transaction(), certificates=[record()]))
     old = store.look(bytes([1]) * 16, b"")[0]
     assert old is not None
-    closed = replace(old, state=TransactionState.CLOSED)
+    closed = replace(old, state=TransactionState.CLOSED, version=2)
     states = [(record().key, CertificateState.UNCONFIRMED, CertificateState.VALID)]
     store.commit(Change(transaction=closed, previous=old, states=list(states)))
     with pytest.raises(Conflict):
@@ -107,7 +109,7 @@ def test_a_change_of_what_somebody_else_changed_is_a_conflict_and_changes_nothin
     now = store.look(bytes([1]) * 16, b"")[0]
     assert now is not None
     with pytest.raises(Conflict):
-        store.commit(Change(transaction=replace(now, nonce=b""), previous=now, states=list(states)))
+        store.commit(Change(transaction=replace(now, nonce=b"", version=3), previous=now, states=list(states)))
     assert store.look(bytes([1]) * 16, b"")[0] == now
     with pytest.raises(Conflict):
         store.commit(Change(transaction=transaction(9), previous=transaction(9)))
@@ -242,3 +244,11 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 def test_certificates_are_told_apart_by_issuer_and_number() -> None:
     keys = {certificate_key(issuer, number) for issuer in (b"a", b"b") for number in (0, 1, 127, 128, 255, 256, -1)}
     assert len(keys) == 14
+
+
+def test_an_outline_says_what_the_whole_certificate_says(root: tuple[bytes, object]) -> None:
+    about = facts(root[0])
+    assert outline(root[0]) == (about.serial_number, about.issuer, about.not_after, about.subject, about.spki)
+    for broken in (b"", b"\x30\x00", b"\x30\x02\x30\x00"):
+        with pytest.raises(ValueError, match="cut short|version 3"):
+            outline(broken)
