@@ -2,14 +2,21 @@
 
 import base64
 import logging
+import os
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
 from opensslcmp.asn1 import admit
+from opensslcmp.client.context import Context
+from opensslcmp.client.session import Session
 from opensslcmp.context.certificates import Trust
 from opensslcmp.context.client import ClientContext
 from opensslcmp.context.keys import PrivateKey
@@ -17,6 +24,9 @@ from opensslcmp.context.protection import protect_message, protector_for, verify
 from opensslcmp.credentials import SharedSecret, Signer
 from opensslcmp.enums import BodyType
 from opensslcmp.errors import CMPError
+from opensslcmp.server.ca import CA, open_responder
+from opensslcmp.server.store import Store
+from opensslcmp.transport import TLS, HTTPTransport, InProcess
 from tests import native_peers as peers
 
 MARKER = b"Tr0ub4dor-and-3"
@@ -77,9 +87,7 @@ def test_the_watch_notices(caplog: pytest.LogCaptureFixture, capfd: pytest.Captu
 
 def test_credentials_do_not_show_it(watch: Watch) -> None:
     secret = SharedSecret("device", MARKER)
-    encrypted = peers.new_key().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(MARKER)
-    )
+    encrypted = encrypted_key()
     signer = Signer(peers.device_party().certificate, encrypted, password=MARKER)
     watch.see(secret, signer, protector_for(secret), [secret], {"credential": signer})
     watch.see(PrivateKey.load(encrypted, MARKER))
@@ -111,3 +119,69 @@ def test_openssl_s_client_and_server_do_not_show_it(watch: Watch, secret_of_serv
     else:
         watch.fails(client.request_certificate, BodyType.IR)
     watch.see(client, server, vars(client), vars(server), client.status_text)
+
+
+@pytest.mark.parametrize("secret_of_client", [MARKER, MARKER + b"?"])
+def test_an_enrollment_and_its_records_do_not_show_it(watch: Watch, tmp_path: Path, secret_of_client: bytes) -> None:
+    with closing(CA.create(tmp_path / "ca")) as ca:
+        ca.add_secret("device", MARKER)
+        responder = open_responder(tmp_path / "ca")
+        context = Context(credential=SharedSecret("device", secret_of_client))
+        session = Session(context, InProcess(responder))
+        if secret_of_client == MARKER:
+            watch.see(session.enroll("CN=device", generate="ec:P-256"))
+        else:
+            watch.fails(session.enroll, "CN=device", generate="ec:P-256")
+        found = ca.secrets.find(b"device")
+        assert found is not None
+        assert found.value == MARKER
+        watch.see(found, ca, ca.secrets, ca.store, ca.list_secrets(), responder, context, session)
+        watch.see(vars(ca), vars(responder), vars(session), open_transactions(ca.store))
+        responder.close()
+    files = [path for path in (tmp_path / "ca").iterdir() if path.is_file()]
+    assert len(files) >= 4
+    watch.see(*[path.read_bytes().decode("latin-1") for path in files])
+
+
+def open_transactions(store: Store) -> object:
+    """What the store says of transactions whose time is up: all of them, at the end of time."""
+    return list(store.overdue(1e12, 100))
+
+
+def test_transports_do_not_show_it(watch: Watch) -> None:
+    secret = MARKER.decode()
+    tls = TLS(certificate=peers.device_party().certificate, key=encrypted_key(), password=MARKER)
+    watch.see(tls)
+    transport = HTTPTransport(f"http://user:{secret}@127.0.0.1:9/", proxy=f"http://user:{secret}@127.0.0.1:9/")
+    watch.see(transport)
+    watch.fails(transport.send, b"0\x00")
+    watch.fails(HTTPTransport(f"http://user:{secret}@127.0.0.1:9/").send, b"0\x00")
+    watch.fails(HTTPTransport, f"gopher://user:{secret}@127.0.0.1:9/")
+
+
+@pytest.mark.parametrize("command", ["enroll", "info"])
+def test_the_command_line_does_not_show_it(watch: Watch, tmp_path: Path, command: str) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(MARKER)
+    for source in ("env:MARKED", f"file:{file}"):
+        arguments = ["--server", "http://127.0.0.1:9", "--ref", "device", "--secret", source]
+        if command == "enroll":
+            arguments += ["--subject", "/CN=device", "--newkey", "ec:P-256", "--newkeyout", str(tmp_path / "key.pem")]
+            arguments += ["--certout", str(tmp_path / "cert.pem")]
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", "-m", "opensslcmp", command, *arguments],
+            env={**os.environ, "MARKED": MARKER.decode()},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 4, done.stderr
+        watch.see(done.stdout, done.stderr)
+
+
+def encrypted_key() -> bytes:
+    """A key under the marker as its password."""
+    return peers.new_key().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(MARKER)
+    )

@@ -59,10 +59,6 @@ class Caller:
             raise ValueError(f"this {type(self).__name__} is closed")
         return self._owned
 
-    def answers(self, pointer: Any) -> None:
-        """Have this object asked, too, when C calls back with ``pointer``, which it owns."""
-        _callers[_address(pointer)] = self
-
     def call(self, function: Callable[..., Any], *args: Any, free: Any = None) -> Any:
         """Call C and raise what a callback raised meanwhile; ``free`` is for a result that would be ours.
 

@@ -17,6 +17,15 @@
 #define OPENSSLCMP_HTTP_WANTS_READ 2
 #define OPENSSLCMP_HTTP_WANTS_WRITE 3
 
+/* What one crossing brings back. The caller makes it: nothing here is shared between calls. */
+typedef struct {
+    size_t sent; /* bytes of the request that are sent; set before the first call */
+    size_t got;  /* bytes in data */
+    int error;   /* errno, or 0 when the error queue tells more */
+    long verify; /* SSL_get_verify_result(3) */
+    char data[65536];
+} opensslcmp_http_io;
+
 /* A BIO over a socket that owns it. BIO_s_socket(3) writes with write(2), which raises SIGPIPE when the server has closed
  * the idle connection, and a program that set SIGPIPE to its default would die of it. */
 typedef struct {
@@ -137,32 +146,33 @@ static int opensslcmp_http_wait(BIO *bio, int fd, int patience_ms, long long unt
 
 /* BIO_write(3) until all of out is sent, then BIO_read(3), waiting at most patience_ms in all. With no patience it does not
  * try to read what cannot be there yet. check_idle: the connection has idled; CLOSED when it ended or said anything. */
-static int opensslcmp_http_step(BIO *bio, int fd, const char *out, size_t out_length, size_t *sent, char *in, size_t in_size,
-                                size_t *got, int check_idle, int patience_ms, int *error)
+static int opensslcmp_http_step(BIO *bio, int fd, opensslcmp_http_io *io, const char *out, size_t out_length, int check_idle,
+                                int patience_ms)
 {
     opensslcmp_socket *socket = BIO_get_data(BIO_next(bio) == NULL ? bio : BIO_next(bio)); /* below BIO_f_ssl(3) */
     long long until = patience_ms > 0 ? opensslcmp_milliseconds() + patience_ms : 0;
-    int done, unsendable = 0, wants, writing = *sent < out_length;
+    int done, unsendable = 0, wants, writing = io->sent < out_length;
 
     ERR_clear_error();
-    *got = 0;
+    io->got = 0;
+    io->error = 0;
     socket->error = 0;
-    if (check_idle && (BIO_read(bio, in, 1) > 0 || !BIO_should_retry(bio))) {
+    if (check_idle && (BIO_read(bio, io->data, 1) > 0 || !BIO_should_retry(bio))) {
         ERR_clear_error();
         return OPENSSLCMP_HTTP_CLOSED;
     }
     for (;;) {
-        if (*sent < out_length && !unsendable) {
-            size_t rest = out_length - *sent;
+        if (io->sent < out_length && !unsendable) {
+            size_t rest = out_length - io->sent;
 
-            done = BIO_write(bio, out + *sent, rest > INT_MAX ? INT_MAX : (int)rest);
+            done = BIO_write(bio, out + io->sent, rest > INT_MAX ? INT_MAX : (int)rest);
             if (done > 0) {
-                *sent += (size_t)done;
+                io->sent += (size_t)done;
                 continue;
             }
             if (!BIO_should_retry(bio)) { /* the server may have answered before it closed */
                 unsendable = 1;
-                *error = socket->error;
+                io->error = socket->error;
                 socket->error = 0;
                 ERR_clear_error();
                 continue;
@@ -170,22 +180,22 @@ static int opensslcmp_http_step(BIO *bio, int fd, const char *out, size_t out_le
         } else {
             if (writing && patience_ms <= 0 && !unsendable)
                 return OPENSSLCMP_HTTP_WANTS_READ;
-            done = BIO_read(bio, in, (int)in_size);
+            done = BIO_read(bio, io->data, sizeof(io->data));
             if (done > 0) {
                 do
-                    *got += (size_t)done;
-                while (*got < in_size && BIO_pending(bio) > 0
-                       && (done = BIO_read(bio, in + *got, (int)(in_size - *got))) > 0);
+                    io->got += (size_t)done;
+                while (io->got < sizeof(io->data) && BIO_pending(bio) > 0
+                       && (done = BIO_read(bio, io->data + io->got, (int)(sizeof(io->data) - io->got))) > 0);
                 ERR_clear_error();
                 return OPENSSLCMP_HTTP_DATA;
             }
             if (unsendable) {
                 if (socket->error == 0 && ERR_peek_error() != 0)
-                    *error = 0; /* an alert that says why */
+                    io->error = 0; /* an alert that says why */
                 return OPENSSLCMP_HTTP_FAILED;
             }
             if (!BIO_should_retry(bio)) {
-                *error = socket->error;
+                io->error = socket->error;
                 /* BIO_f_ssl(3) says 0 for close_notify; an end without one is an error in the queue. */
                 return done == 0 && socket->error == 0 && ERR_peek_error() == 0 ? OPENSSLCMP_HTTP_CLOSED
                                                                                : OPENSSLCMP_HTTP_FAILED;
@@ -252,8 +262,8 @@ static BIO *opensslcmp_tls_start(SSL_CTX *ctx, BIO *bio, const char *sni, const 
     return chain;
 }
 
-/* SSL_do_handshake(3) on the chain; CLOSED never. verify: SSL_get_verify_result(3). */
-static int opensslcmp_tls_handshake(BIO *bio, int fd, int patience_ms, long *verify, int *error)
+/* SSL_do_handshake(3) on the chain; CLOSED never. */
+static int opensslcmp_tls_handshake(BIO *bio, int fd, opensslcmp_http_io *io, int patience_ms)
 {
     opensslcmp_socket *socket = BIO_get_data(BIO_next(bio));
     long long until = patience_ms > 0 ? opensslcmp_milliseconds() + patience_ms : 0;
@@ -262,7 +272,8 @@ static int opensslcmp_tls_handshake(BIO *bio, int fd, int patience_ms, long *ver
 
     ERR_clear_error();
     BIO_get_ssl(bio, &ssl);
-    *verify = X509_V_OK;
+    io->verify = X509_V_OK;
+    io->error = 0;
     socket->error = 0;
     for (;;) {
         if (BIO_do_handshake(bio) > 0) {
@@ -270,8 +281,8 @@ static int opensslcmp_tls_handshake(BIO *bio, int fd, int patience_ms, long *ver
             return OPENSSLCMP_HTTP_DATA;
         }
         if (!BIO_should_retry(bio)) {
-            *verify = SSL_get_verify_result(ssl);
-            *error = socket->error;
+            io->verify = SSL_get_verify_result(ssl);
+            io->error = socket->error;
             return OPENSSLCMP_HTTP_FAILED;
         }
         if ((wants = opensslcmp_http_wait(bio, fd, patience_ms, until)) != 0)

@@ -25,7 +25,6 @@ so Ctrl-C works.
 
 import enum
 import os
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,8 +36,8 @@ from opensslcmp.errors import OpenSSLError, TransportError
 
 __all__ = ["Connection", "Outcome", "TLSContext"]
 
-BUFFER_BYTES = 64 * 1024
-_new_buffer = ffi.new_allocator(should_clear_after_alloc=False)
+# 64 KiB that C overwrites need not be zeroed for each step.
+_new_io = ffi.new_allocator(should_clear_after_alloc=False)
 _METHOD = check(lib.opensslcmp_socket_method())
 
 
@@ -52,19 +51,6 @@ class Outcome(enum.IntEnum):
 
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-
-
-class _Scratch(threading.local):
-    """What a step needs for as long as it runs: one per thread, not one per connection."""
-
-    def __init__(self) -> None:
-        self.buffer = _new_buffer("char[]", BUFFER_BYTES)
-        self.got = ffi.new("size_t *")
-        self.error = ffi.new("int *")
-        self.verify = ffi.new("long *")
-
-
-_scratch = _Scratch()
 
 
 class TLSContext:
@@ -152,17 +138,16 @@ class Connection:
 
         Source: BIO_do_handshake(3), SSL_get_verify_result(3).
         """
-        verify, error = _scratch.verify, _scratch.error
-        error[0] = 0
-        done = lib.opensslcmp_tls_handshake(self._open(), self.fd, _milliseconds(patience), verify, error)
+        io = _new_io("opensslcmp_http_io *")
+        done = lib.opensslcmp_tls_handshake(self._open(), self.fd, io, _milliseconds(patience))
         if done >= 0:
             return _OUTCOMES[done]
         queue = drain()
-        if verify[0]:
-            why = ffi.string(lib.X509_verify_cert_error_string(verify[0])).decode()
+        if io.verify:
+            why = ffi.string(lib.X509_verify_cert_error_string(io.verify)).decode()
             text = f"TLS: the server's certificate was refused: {why}"
-        elif error[0]:
-            text = f"TLS handshake: {os.strerror(error[0])}"
+        elif io.error:
+            text = f"TLS handshake: {os.strerror(io.error)}"
         else:
             text = f"TLS handshake: {'; '.join(queue) or 'the server closed the connection'}"
         raise TransportError(text) from OpenSSLError(queue)
@@ -186,26 +171,21 @@ class Connection:
 
         Source: BIO_write(3), BIO_read(3), in one crossing.
         """
-        scratch = _scratch
-        written = ffi.new("size_t *", sent)
-        scratch.error[0] = 0
+        io = _new_io("opensslcmp_http_io *")
+        io.sent = sent
         done = lib.opensslcmp_http_step(
             self._open(),
             self.fd,
+            io,
             ffi.from_buffer(request),
             len(request),
-            written,
-            scratch.buffer,
-            BUFFER_BYTES,
-            scratch.got,
             after_idling,
             _milliseconds(patience),
-            scratch.error,
         )
         if done >= 0:
-            return _OUTCOMES[done], written[0], ffi.buffer(scratch.buffer, scratch.got[0])[:]
+            return _OUTCOMES[done], io.sent, ffi.buffer(io.data, io.got)[:]
         queue = drain()
-        if error := scratch.error[0]:
+        if error := io.error:
             raise TransportError(os.strerror(error)) from OSError(error, os.strerror(error))
         raise TransportError("; ".join(queue) or "the connection broke") from OpenSSLError(queue)
 

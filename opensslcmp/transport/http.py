@@ -14,6 +14,7 @@ everything, waiting for a free connection included. A name that does not resolve
 until the resolver gives up.
 """
 
+import contextlib
 import errno
 import ipaddress
 import math
@@ -52,7 +53,8 @@ class TLS:
 
     Args:
         trusted: certificates to trust: one source or several; none: the system's.
-        certificate: our own certificate, with its chain when the source holds more than one.
+        certificate: our own certificate, with its chain when the source holds more than one; not shown by repr, since a
+            PEM may hold the key as well.
         key: its private key, never shown by repr; a provider URI stays with the provider.
         password: opens an encrypted ``key``, never shown by repr.
         check_host: the server's certificate must carry the host's name or IP address. Off, any trusted certificate
@@ -61,7 +63,7 @@ class TLS:
     """
 
     trusted: CertificateSource | Sequence[CertificateSource] = ()
-    certificate: CertificateSource | None = None
+    certificate: CertificateSource | None = field(default=None, repr=False)
     key: KeySource | None = field(default=None, repr=False)
     password: bytes | None = field(default=None, repr=False)
     check_host: bool = True
@@ -188,6 +190,8 @@ class _HTTP:
         secure = self._target.scheme == "https"
         if tls is not None and not secure:
             raise ValueError("TLS is given, but the URL is not an https one")
+        if tls is not None and tls.host is not None and not http1.is_host(tls.host):
+            raise ValueError("the TLS host is neither a DNS name nor an IP address")
         if max_connections < 1 or max_response_bytes < 1:
             raise ValueError("max_connections and max_response_bytes must be at least 1")
         self._connect_timeout = _seconds(connect_timeout_seconds)
@@ -226,8 +230,9 @@ class _HTTP:
 
     def _close(self) -> None:
         self._closed = True
-        while self._idle:
-            self._idle.pop().close(politely=True)
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close(politely=True)
 
     def _deadline(self, timeout_seconds: float | None) -> float:
         if self._closed:
@@ -257,23 +262,34 @@ class _HTTP:
             raise type(error)(f"{self.url}: {error}") from (error.__cause__ or error)
 
     def _take(self) -> Connection | None:
+        # pop and append of a deque are atomic; a look at it before is not, with other threads about.
         oldest = monotonic() - self._max_idle
-        while self._idle:
-            connection = self._idle.pop()
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
             if connection.idle_since >= oldest:
                 return connection
             connection.close(politely=True)
-        return None
 
     def _give_back(self, connection: Connection, reusable: bool) -> None:
         if not (reusable and self._keep_alive) or self._closed:
             connection.close(politely=True)
             return
         connection.reused = True
-        connection.idle_since = monotonic()
+        connection.idle_since = now = monotonic()
         self._idle.append(connection)
         if self._closed:  # by another thread, just now
             self._close()
+            return
+        # The last used one is taken first, so after a burst the first ones only grow old.
+        with contextlib.suppress(IndexError):
+            eldest = self._idle.popleft()
+            if eldest.idle_since >= now - self._max_idle:
+                self._idle.appendleft(eldest)
+            else:
+                eldest.close(politely=True)
 
     def _round_trip(
         self,
@@ -344,7 +360,7 @@ class _HTTP:
                     connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     connecting.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                     code = connecting.connect_ex(address)
-                    if code == errno.EINPROGRESS:
+                    if code == errno.EINPROGRESS:  # pragma: no branch -- TCP always is
                         ready = yield _Ready(connecting.fileno(), True, until)
                         code = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if ready else errno.ETIMEDOUT
                     if not code:

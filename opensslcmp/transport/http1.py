@@ -21,6 +21,7 @@ __all__ = [
     "Target",
     "check_headers",
     "connect_request",
+    "is_host",
     "message_of",
     "parse_url",
     "request_head",
@@ -99,7 +100,7 @@ def parse_url(url: str, *, schemes: tuple[str, ...] = ("http", "https"), default
     except ValueError:
         raise ValueError("the URL's port is not a number from 1 to 65535") from None
     host = parts.hostname or ""
-    if not _HOST.fullmatch(host) or port == 0:
+    if not is_host(host) or port == 0:
         raise ValueError("the URL has no usable host or port")
     authorization = None
     if parts.username is not None:
@@ -112,6 +113,11 @@ def parse_url(url: str, *, schemes: tuple[str, ...] = ("http", "https"), default
         path=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         authorization=authorization,
     )
+
+
+def is_host(text: str) -> bool:
+    """Whether ``text`` can be a DNS name or an IP address."""
+    return _HOST.fullmatch(text) is not None
 
 
 def request_head(target: Target, *, absolute: bool, keep_alive: bool, headers: list[tuple[str, str]]) -> bytes:

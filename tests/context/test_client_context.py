@@ -2,9 +2,12 @@
 
 import gc
 import logging
+import pydoc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -450,6 +453,43 @@ def test_path_validation_tells_trusted_from_untrusted() -> None:
             context.validate_path(peers.device_party().der, [])
 
 
+def crl(*revoked: x509.Certificate) -> bytes:
+    now = datetime.now(UTC)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(peers.root().certificate.subject)
+    builder = builder.last_update(now - peers.DAY).next_update(now + peers.DAY)
+    for certificate in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
+        builder = builder.add_revoked_certificate(entry.revocation_date(now - peers.DAY).build())
+    return builder.sign(peers.root().key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def test_a_revoked_signer_is_not_believed() -> None:
+    client, _server, _ca = peers.make_pair(mac=False)
+    client.trust([peers.root().der], crls=[crl(peers.device_party().certificate)])
+    assert client.request_certificate(BodyType.IR)
+    client, _server, _ca = peers.make_pair(mac=False)
+    client.trust([peers.root().der], crls=[crl(peers.server_party().certificate)])
+    with pytest.raises(ProtectionError):
+        client.request_certificate(BodyType.IR)
+
+
+def test_a_signer_is_believed_for_the_time_of_its_certificate_only() -> None:
+    for days, good in [(0, True), (365, False)]:
+        client, _server, _ca = peers.make_pair(mac=False)
+        client.trust([peers.root().der], at=int((datetime.now(UTC) + days * peers.DAY).timestamp()))
+        if good:
+            assert client.request_certificate(BodyType.IR)
+        else:
+            with pytest.raises(ProtectionError):
+                client.request_certificate(BodyType.IR)
+
+
+def test_any_certificate_can_be_an_anchor_where_partial_chains_are_allowed() -> None:
+    client, _server, _ca = peers.make_pair(mac=False)
+    client.trust([peers.server_party().der], partial_chain=True)
+    assert client.request_certificate(BodyType.IR)
+
+
 # Settings
 
 
@@ -699,26 +739,24 @@ def test_what_openssl_logs_goes_to_logging_and_errors_stay_in_the_exception(capl
     assert "transfer error" in str(caught.value)
 
 
+def test_errors_that_openssl_logs_away_are_still_in_the_exception(caplog: pytest.LogCaptureFixture) -> None:
+    with ClientContext() as context:
+        context.log_verbosity = 4
+        with pytest.raises(ProtectionError) as caught:
+            context.validate_path(peers.device_party().der, [])
+    assert any(record.levelno == logging.ERROR for record in caplog.records)
+    assert any("certificate" in entry for entry in caught.value.queue)
+
+
+def test_the_class_can_be_read_by_help() -> None:
+    assert "revocation_reason" in pydoc.plain(pydoc.render_doc(ClientContext))
+
+
 def test_nothing_reaches_stderr_by_default(capfd: pytest.CaptureFixture[str]) -> None:
     client = peers.make_client(lambda _request: b"junk", peers.CA(), guard=False)
     with pytest.raises(OpenSSLError):
         client.request_certificate(BodyType.IR)
     assert capfd.readouterr() == ("", "")
-
-
-def test_an_http_hook_that_refuses_ends_the_operation() -> None:
-    calls = []
-
-    def hook(bio: Any, connecting: bool, detail: int) -> Any:
-        calls.append((connecting, detail))
-        raise InterruptedError
-
-    client = peers.make_client(None, peers.CA())
-    client.server, client.server_port, client.server_path = "127.0.0.1", 9, ""
-    client.set_http_hook(hook)
-    with pytest.raises((OpenSSLError, InterruptedError)):
-        client.request_certificate(BodyType.IR)
-    client.set_http_hook(None)
 
 
 def test_contexts_work_in_threads_at_once() -> None:
@@ -734,3 +772,72 @@ def test_contexts_work_in_threads_at_once() -> None:
     for thread in threads:
         thread.join()
     assert len(set(done)) == 8
+
+
+# OpenSSL's own HTTP client
+
+
+@pytest.fixture
+def http_server() -> Iterator[tuple[str, int]]:
+    """The test CA behind HTTP/1.0 on loopback: address and port."""
+    ca = peers.make_server(peers.CA())
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            answer = ca.process(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/pkixcmp")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield "127.0.0.1", server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def http_client(http_server: tuple[str, int]) -> ClientContext:
+    client = peers.make_client(None, peers.CA())
+    client.server, client.server_port = http_server
+    client.server_path, client.proxy, client.message_timeout_seconds = "pkix/", "", 5
+    return client
+
+
+def test_without_a_transfer_openssl_speaks_http_itself(http_server: tuple[str, int]) -> None:
+    client = http_client(http_server)
+    client.keep_alive = 0
+    client.add_info_request(UNKNOWN_INFO)
+    assert client.request_info() == (UNKNOWN_INFO,)
+
+
+@pytest.mark.skipif(lib.OPENSSLCMP_LEVEL < 32, reason="3.0 takes a hook's argument for the wish to use TLS")
+def test_an_http_hook_sees_each_connection_come_and_go(http_server: tuple[str, int]) -> None:
+    calls = []
+
+    def hook(bio: Any, connecting: bool, _detail: int) -> Any:
+        calls.append(connecting)
+        return bio
+
+    client = http_client(http_server)
+    client.set_http_hook(hook)
+    client.add_info_request(UNKNOWN_INFO)
+    assert client.request_info() == (UNKNOWN_INFO,)
+    assert calls == [True, False]
+
+
+def test_what_an_http_hook_raises_comes_out_of_the_operation(http_server: tuple[str, int]) -> None:
+    def hook(_bio: Any, _connecting: bool, _detail: int) -> Any:
+        raise InterruptedError
+
+    client = http_client(http_server)
+    client.set_http_hook(hook)
+    client.add_info_request(UNKNOWN_INFO)
+    with pytest.raises(InterruptedError):
+        client.request_info()
+    client.set_http_hook(None)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 import anyio
 import pytest
 
+from opensslcmp.context.http import Connection
 from opensslcmp.errors import TimedOut, TransportError
-from opensslcmp.transport import AsyncHTTPTransport, HTTPTransport
+from opensslcmp.transport import AsyncHTTPTransport, HTTPTransport, http
 from tests.transport.http_peers import ANSWER, MESSAGE, Peer, Server, answering, reply
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +108,21 @@ def test_an_old_connection_is_not_used_again(connect: Connect) -> None:
         client = connect(server.url, max_idle_seconds=1e-9)
         client.send()
         client.send()
+        assert server.connections == 2
+
+
+def test_connections_that_nobody_needs_any_more_are_closed(connect: Connect) -> None:
+    with Server() as server:
+        client = connect(server.url)
+        client.send()
+        client.transport._idle[0].idle_since -= 1000
+        old = client.transport._idle.pop()
+        client.send()
+        client.transport._idle.appendleft(old)
+        client.send()
+        assert server.gone.wait(5)
+        assert old not in client.transport._idle
+        assert len(client.transport._idle) == 1
         assert server.connections == 2
 
 
@@ -337,6 +354,20 @@ def test_the_second_address_is_tried_when_the_first_refuses(connect: Connect, mo
         assert connect(server.url.replace("127.0.0.1", "two.example")).send() == ANSWER
 
 
+def test_an_address_that_this_machine_cannot_use_is_passed_over(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server() as server:
+        found = [(45, socket.SOCK_STREAM, 6, "", ("::1", 1)), (socket.AF_INET, 1, 6, "", ("127.0.0.1", server.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        client = connect(server.url.replace("127.0.0.1", "two.example"))
+        assert client.send() == ANSWER
+        found.pop()
+        client.transport._idle.pop().close()
+        with pytest.raises(TransportError, match=r"cannot connect to two\.example:\d+: Address family not supported"):
+            client.send()
+
+
 def test_an_empty_acknowledgement_is_for_announcements(connect: Connect) -> None:
     def script(peer: Peer) -> None:
         while peer.request() is not None:
@@ -532,7 +563,84 @@ def test_a_forked_child_uses_connections_of_its_own() -> None:
         ]
 
 
+def test_a_transport_that_is_closed_while_a_message_is_under_way_keeps_no_connection() -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        transport.close()
+        peer.send(reply())
+        peer.request()
+
+    with Server(script) as server:
+        transport = HTTPTransport(server.url, proxy="")
+        assert transport.send(MESSAGE) == ANSWER
+        assert server.gone.wait(5)
+        assert not transport._idle
+
+
+def test_a_transport_that_is_closed_as_a_connection_comes_back_keeps_none() -> None:
+    class Closing(deque[Connection]):
+        def append(self, connection: Connection) -> None:
+            super().append(connection)
+            transport.close()
+
+    with Server() as server:
+        transport = HTTPTransport(server.url, proxy="")
+        transport._idle = Closing()
+        assert transport.send(MESSAGE) == ANSWER
+        assert server.gone.wait(5)
+        assert not transport._idle
+
+
+def test_after_a_fork_every_transport_begins_anew(connect: Connect) -> None:
+    with Server() as server:
+        client = connect(server.url)
+        client.send()
+        http._after_fork()  # the children of real forks are seen by no coverage
+        assert not client.transport._idle
+        client.send()
+        assert server.connections == 2
+
+
+def test_a_signal_handler_may_send_while_a_message_is_under_way() -> None:
+    answers = []
+
+    def script(peer: Peer) -> None:
+        while (request := peer.request()) is not None:
+            if peer.number == 1:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                handled.wait(5)
+            peer.send(reply(request[-1:]))
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        answers.append(transport.send(b"2"))
+        handled.set()
+
+    handled = threading.Event()
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with Server(script) as server, HTTPTransport(server.url, proxy="") as transport:
+            assert transport.send(b"1") == b"1"
+            assert answers == [b"2"]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 # What concerns event loops only
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_async_transport_closes(backend: str) -> None:
+    async def main(url: str) -> None:
+        transport = AsyncHTTPTransport(url, proxy="")
+        await transport.send(MESSAGE)
+        await transport.close()
+        await transport.aclose()
+        with pytest.raises(ValueError, match="closed"):
+            await transport.send(MESSAGE)
+
+    with Server() as server:
+        anyio.run(main, server.url, backend=backend)
+        assert server.gone.wait(5)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -124,7 +124,7 @@ def test_the_host_is_named_to_the_server_unless_it_is_an_address(connect: Connec
     assert named == [None, "localhost"]
 
 
-@pytest.mark.parametrize("form", ["object", "pem", "path", "encrypted"])
+@pytest.mark.parametrize("form", ["object", "pem", "path", "chain", "encrypted"])
 def test_a_client_certificate_is_shown(connect: Connect, tmp_path: Path, form: str) -> None:
     certificate, key = ROOT.issue("device")
     path = tmp_path / "device.pem"
@@ -134,10 +134,11 @@ def test_a_client_certificate_is_shown(connect: Connect, tmp_path: Path, form: s
         "object": {"certificate": certificate, "key": key},
         "pem": {"certificate": certificate.public_bytes(Encoding.PEM), "key": pem(key)},
         "path": {"certificate": path, "key": path},
+        "chain": {"certificate": path.read_bytes() + OTHER.certificate.public_bytes(Encoding.PEM), "key": key},
         "encrypted": {"certificate": certificate, "key": locked, "password": b"open sesame"},
     }
     own = forms[form]
-    seen = []
+    seen: list[bytes | None] = []
 
     def script(peer: Peer) -> None:
         assert isinstance(peer.socket, ssl.SSLSocket)
@@ -172,6 +173,8 @@ def test_a_key_that_does_not_fit_is_refused_at_once(connect: Connect) -> None:
         connect("https://ca.example/", tls=TLS(certificate=certificate))
     with pytest.raises(ValueError, match=r"not an https one"):
         connect("http://ca.example/", tls=TLS())
+    with pytest.raises(ValueError, match="neither"):
+        connect("https://ca.example/", tls=TLS(host="ca.example\0.evil"))
 
 
 def test_an_old_tls_version_is_refused(connect: Connect, tmp_path: Path) -> None:
@@ -269,6 +272,12 @@ def test_https_goes_through_a_tunnel_of_the_proxy(connect: Connect, tmp_path: Pa
         client = connect(
             "https://ca.example/x", proxy=f"user:pass@127.0.0.1:{proxy.port}", tls=TLS(trusted=ROOT.certificate)
         )
+        open_to_all = connect(
+            "https://ca.example/", proxy=f"http://127.0.0.1:{proxy.port}", tls=TLS(trusted=OTHER.certificate)
+        )
+        with pytest.raises(TransportError, match="refused"):
+            open_to_all.send()
+        assert b"Proxy-" not in proxy.requests.pop()[1]
         assert client.send() == client.send() == ANSWER
         ((_, head),) = proxy.requests
         assert head.startswith(

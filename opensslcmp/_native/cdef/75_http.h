@@ -39,7 +39,14 @@ static const int OPENSSLCMP_HTTP_WANTS_READ;
 static const int OPENSSLCMP_HTTP_WANTS_WRITE;
 const BIO_METHOD *opensslcmp_socket_method(void);
 BIO *opensslcmp_socket_new(const BIO_METHOD *, int);
-int opensslcmp_http_step(BIO *, int, const char *, size_t, size_t *, char *, size_t, size_t *, int, int, int *);
+typedef struct {
+    size_t sent;
+    size_t got;
+    int error;
+    long verify;
+    char data[65536];
+} opensslcmp_http_io;
+int opensslcmp_http_step(BIO *, int, opensslcmp_http_io *, const char *, size_t, int, int);
 
 /* SSL_CTX_new(3), BIO_f_ssl(3) */
 SSL_CTX *opensslcmp_tls_new(OSSL_LIB_CTX *, const char *, int);
@@ -48,6 +55,6 @@ int opensslcmp_tls_trust(SSL_CTX *, X509 *);
 int opensslcmp_tls_identity(SSL_CTX *, X509 *, EVP_PKEY *);
 int opensslcmp_tls_chain(SSL_CTX *, X509 *);
 BIO *opensslcmp_tls_start(SSL_CTX *, BIO *, const char *, const char *, const char *);
-int opensslcmp_tls_handshake(BIO *, int, int, long *, int *);
+int opensslcmp_tls_handshake(BIO *, int, opensslcmp_http_io *, int);
 void opensslcmp_tls_end(BIO *);
 const char *opensslcmp_tls_version(BIO *);
