@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import typer
 
 import opensslcmp
-
 from opensslcmp.cli.exits import InputError
 from opensslcmp.cli.files import pem
 from opensslcmp.cli.talk import give, give_json
