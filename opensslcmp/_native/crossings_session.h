@@ -1,7 +1,8 @@
 /* One enrollment in one crossing: OSSL_CMP_CTX_new(3), every setter it needs, OSSL_CMP_exec_certreq(3), the certificate.
  *
  * The context belongs to this call: it protects nothing on the way out (the exchange does) and verifies on the way in a copy
- * that the exchange made under a secret of this transaction. It confirms nothing, so it asks for one transfer only. */
+ * that the exchange made under a secret of this transaction. It confirms nothing, so it asks for one transfer only; with
+ * build_only it ends there, and what was to be sent is the result. */
 typedef struct {
     int body_type;                      /* OSSL_CMP_IR, CR, P10CR, KUR */
     EVP_PKEY *key;                      /* to be certified; NULL for P10CR */
@@ -28,6 +29,9 @@ typedef struct {
     void *handle;                       /* the Python object */
     const unsigned char *answer;        /* set by on_exchange, which keeps it */
     size_t answer_length;
+    int build_only;                     /* stop where the request would be sent */
+    unsigned char *built;               /* out: the request in DER, for OPENSSL_free */
+    int built_length;
     unsigned char *certificate;         /* out: DER, for OPENSSL_free */
     int certificate_length;
 } opensslcmp_session;
@@ -44,6 +48,11 @@ static OSSL_CMP_MSG *opensslcmp_session_transfer(OSSL_CMP_CTX *ctx, const OSSL_C
 
     if (length <= 0)
         return NULL;
+    if (session->build_only) {
+        session->built = der;
+        session->built_length = length;
+        return NULL;
+    }
     passed = opensslcmp_on_exchange(session, der, length);
     OPENSSL_free(der);
     if (passed != 1)
@@ -156,5 +165,9 @@ static int opensslcmp_session_enroll(opensslcmp_session *session)
     X509_REQ_free(request);
     OSSL_CRMF_MSG_free(crm);
     OSSL_CMP_CTX_free(ctx);
+    if (session->built != NULL) {
+        ERR_clear_error();
+        return 1;
+    }
     return certificate != NULL && session->certificate_length > 0;
 }

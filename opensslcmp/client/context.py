@@ -1,8 +1,8 @@
 """Configuration of a client: immutable, shared by any number of sessions and threads, like ``ssl.SSLContext``.
 
 Whatever costs to load is loaded here, once: the key of the credential, certificates, anchors, names. Nothing of a
-transaction is kept in it, so a peer cannot change it: each enrollment has an ``OSSL_CMP_CTX`` of its own, and caPubs are
-handed out in results.
+transaction is kept in it, so a peer cannot change it: each enrollment has an ``OSSL_CMP_CTX`` of its own, no trust store is
+ever within reach of caPubs, and these are handed out in results.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import math
 import threading
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from cryptography import x509
@@ -303,6 +304,11 @@ def name_from(source: NameSource) -> bytes:
         if source[:1] != b"0":
             raise ValueError("not the DER of a Name")
         return source
+    return _parsed(source)
+
+
+@lru_cache(maxsize=256)
+def _parsed(source: str) -> bytes:
     if source.startswith("/"):
         parts: list[str] = []
         for part in source[1:].split("/"):

@@ -3,12 +3,15 @@
 All messages of a transaction leave through ``Transaction.round_trip``: header -> protect -> send -> gate -> transactionID
 and nonce -> protection -> body -> "waiting"? then poll. What comes back is final, authenticated and decoded.
 
-The exchange *terminates* the peer's protection always: OpenSSL's context never sees an answer of the peer, only a copy of
-its body (``context/enrollment.py``). Measured on 3.0.19, that costs 25 µs per transaction, and saves more than it costs:
-libcrypto neither decodes extraCerts, nor searches and verifies the signer again for each message, which takes 100 to 300 µs
-where we remember keys and paths. In exchange, PBMAC1, EdDSA, RSA-PSS, any iteration count, senders of every kind and
-polling of every body type work on every OpenSSL, and what is published against its client code (a sender's name as format
-string, CVE-2026-63073; extraCerts that stay, 63074; PBM parameters, 63076) cannot be reached by a peer.
+The exchange *terminates* the peer's protection always: OpenSSL builds requests, and sees an answer only where it must
+decrypt something, as a copy of a body that was verified here (``context/enrollment.py``). Measured on 3.0.19, client's CPU of
+an enrollment with a MAC against the same in C: 1.7 times with OpenSSL checking each answer a second time, 1.1 without. In
+exchange, PBMAC1, EdDSA, RSA-PSS, any iteration count, senders of every kind and polling of every body type work on every
+OpenSSL, nothing waits inside C, and what is published against its client code (a sender's name as format string,
+CVE-2026-63073; extraCerts that stay, 63074; PBM parameters, 63076) cannot be reached by a peer.
+
+A request of ours has sender CN=reference and senderKID in every body type, since every header is made here; OpenSSL alone
+sends a NULL-DN in genm, rr and p10cr. It costs nothing: OpenSSL is told to send unprotected, so a MAC is made once.
 
 Source: RFC 9810, 5.1 and 5.3.22; RFC 9483, 3 and 4.4.
 """

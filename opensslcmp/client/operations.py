@@ -3,8 +3,8 @@
 They wait nowhere but at the two seams of ``Waits``, so the same code serves ``Session``, which waits by blocking, and a
 twin that switches greenlets there.
 
-Who does what: OpenSSL's ``OSSL_CMP_CTX`` builds certificate requests with their proof of possession and checks the answers
-(``context/enrollment.py``). certConf, rr and genm are messages of our own, since the linked library may not have what they
+Who does what: OpenSSL's ``OSSL_CMP_CTX`` builds certificate requests with their proof of possession, and opens encrypted
+answers (``context/enrollment.py``). certConf, rr and genm are messages of our own, since the linked library may not have what they
 need: 3.0 cannot confirm a certificate signed with EdDSA (no hashAlg), revoke by issuer and serial number, or read caCerts,
 rootCaKeyUpdate, certReqTemplate or crls; OpenSSLs up to 4.0.2 crash on revCerts in an rp (CVE-2026-75805), and before 4.0.1
 let a root be replaced that was not the one held (CVE-2026-42769).
@@ -50,7 +50,7 @@ from opensslcmp.client.context import Context, NameSource, name_from
 from opensslcmp.client.exchange import Answer, Transaction, Waits, raise_unless_granted, status_of
 from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate, certificate_of
 from opensslcmp.context.certificates import Trust, facts, load_certificate
-from opensslcmp.context.enrollment import EnrollmentRequest, run_enrollment
+from opensslcmp.context.enrollment import EnrollmentRequest, build_request, run_enrollment
 from opensslcmp.context.keys import PrivateKey, verify_signature
 from opensslcmp.context.protection import Verified
 from opensslcmp.credentials import CertificateSource, KeySource
@@ -256,16 +256,24 @@ def _certificate(
         info.append(encode_info(oids.IT_IMPLICIT_CONFIRM, Null()))
     info += _profile(profile)
     with Transaction(waits, context, recipient=_recipient(context, request)) as transaction:
-        found: list[Answer] = []
 
-        def exchange(body_type: BodyType, body: bytes) -> tuple[BodyType, bytes]:
+        def ask_for(body_type: BodyType, body: bytes) -> Answer:
             answer = transaction.round_trip(body_type, body, info)
-            found.append(answer)
-            _admit_certificate(answer, transaction, context)
-            return answer.message.body_type, answer.message.body_der
+            _admit_certificate(answer, transaction, request)
+            return answer
 
-        certificate = run_enrollment(request, exchange)
-        answer = found[0]
+        if request.popo in _ENCRYPTED:
+            found: list[Answer] = []
+
+            def exchange(body_type: BodyType, body: bytes) -> tuple[BodyType, bytes]:
+                found.append(ask_for(body_type, body))
+                return found[0].message.body_type, found[0].message.body_der
+
+            certificate = run_enrollment(request, exchange)
+            answer = found[0]
+        else:
+            answer = ask_for(*build_request(request))
+            certificate = answer.content.response[0].certificate
         response = answer.content.response[0]
         issued = _issued(context, answer, certificate, request.key, transaction)
         granted = ask and answer.message.implicit_confirm
@@ -307,21 +315,28 @@ def _profile(profile: str | Sequence[str] | None) -> list[InfoTypeAndValue]:
     return [encode_info(oids.IT_CERT_PROFILE, names)]
 
 
-def _admit_certificate(answer: Answer, transaction: Transaction, context: Context) -> None:
-    """An answer that OpenSSL may see: one response, granted, with a certificate."""
+_ENCRYPTED = frozenset(("keyEnc", "none"))
+"""Proofs of possession whose answers may hold something encrypted, which is OpenSSL's to open."""
+
+
+def _admit_certificate(answer: Answer, transaction: Transaction, request: EnrollmentRequest) -> None:
+    """What OpenSSL asks of an answer: one response, to our request, granted, with a certificate."""
     content: CertRepMessage = answer.content
     if len(content.response) != 1:
         raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"{len(content.response)} responses to one request")
     response = content.response[0]
+    # A PKCS#10 request has no certReqId; servers answer -1 (RFC 9483, 4.1.4) or 0.
+    if response.cert_req_id != 0 and not (request.body_type is BodyType.P10CR and response.cert_req_id == -1):
+        raise BadMessage(FailureInfo.BAD_REQUEST, f"the answer is about request {response.cert_req_id}")
     try:
         raise_unless_granted(response.status)
     except Rejected:
         transaction.close()
         raise
-    # An EncryptedValue makes OpenSSLs without the fix of CVE-2026-42767 read a NULL pointer.
-    if response.certificate is None and context.popo != "keyEnc":
-        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "the answer holds no certificate in clear")
     if response.certificate is None:
+        if request.popo not in _ENCRYPTED:
+            raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "the answer holds no certificate in clear")
+        # An EncryptedValue makes OpenSSLs without the fix of CVE-2026-42767 read a NULL pointer.
         _check_encrypted(response)
 
 

@@ -1,9 +1,14 @@
-"""``OSSL_CMP_CTX`` for one enrollment: it builds ir, cr, kur or p10cr with its proof of possession, and checks the answer.
+"""``OSSL_CMP_CTX`` for one enrollment: it builds ir, cr, kur or p10cr with its template and proof of possession.
 
-The whole transaction of the context is one crossing into C and one back, when it hands over the request it has built and
-waits for the final answer. What C sees as the peer is the exchange above: it takes the body out of the request, and gives
-back a copy of an answer that it has verified itself, protected under a secret that only this call knows. So no byte of a
-peer reaches libcrypto's CMP code before it is authenticated, and the context's limits in protection are not ours.
+``build_request`` is one crossing: a fresh context, every setter, and OpenSSL at work up to the point where it would send.
+Nothing waits inside C. ``run_enrollment`` goes on: OpenSSL gets an answer too, checks it and decrypts an encrypted
+certificate. What it sees as the peer is the exchange above, which gives it a copy of an answer that it has verified itself,
+protected under a secret that only this call knows. So no byte of a peer reaches libcrypto's CMP code before it is
+authenticated, and the limits of that code in protection are not ours.
+
+A certificate in clear does not need that second half: libcrypto 3.0 decodes it twice, each with a key decoder built anew,
+for 320 us of CPU in a transaction whose C anchor takes 630 on the client's side, and then compares certReqId, status and
+key, which the operation does on the decoded message in 20.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from opensslcmp.credentials import MacParameters, SharedSecret
 from opensslcmp.enums import BodyType
 from opensslcmp.errors import OpenSSLError
 
-__all__ = ["EnrollmentRequest", "opensslcmp_on_exchange", "run_enrollment"]
+__all__ = ["EnrollmentRequest", "build_request", "opensslcmp_on_exchange", "run_enrollment"]
 
 # What OSSL_CRMF_pbm_new accepts at least (crmf_pbm.c); the secret has 256 random bits.
 _INNER = MacParameters(iterations=100)
@@ -131,10 +136,62 @@ def run_enrollment(request: EnrollmentRequest, exchange: Callable[[BodyType, byt
 
     call = _Call(transfer)
     handle = ffi.new_handle(call)
-    key, old = request.key, request.old_certificate
-    held: list[Any] = [handle, key]
+    session, held = _session(request)
+    buffer = ffi.from_buffer(secret)
+    session.handle, session.secret, session.secret_length = handle, buffer, len(secret)
+    done = lib.opensslcmp_session_enroll(session)
+    del held
+    certificate = _take(session.certificate, session.certificate_length)
+    # The queue is empty on success too; what it holds counts only when nothing of ours raised.
+    queue = drain()
+    raised, call.raised = call.raised, None
+    if raised is not None:
+        try:
+            raise raised
+        finally:
+            del raised
+    if not done:
+        raise OpenSSLError(queue, "the enrollment failed")
+    return certificate
+
+
+def build_request(request: EnrollmentRequest) -> tuple[BodyType, bytes]:
+    """Type and content (DER) of the request's body.
+
+    Raises:
+        OpenSSLError: OpenSSL cannot build it.
+
+    Source: OSSL_CMP_exec_certreq(3), OSSL_CMP_CTX_setup_CRM(3), OSSL_CRMF_MSG_create_popo(3).
+    """
+    session, held = _session(request)
+    session.secret, session.secret_length = _UNUSED, 1
+    session.build_only = 1
+    done = lib.opensslcmp_session_enroll(session)
+    del held
+    if not done:
+        raise OpenSSLError(drain(), "the request cannot be built")
+    message = admit(_take(session.built, session.built_length), limits=_OWN_LIMITS)
+    return message.body_type, message.body_der
+
+
+_UNUSED = ffi.new("unsigned char[]", b"-")
+
+
+def _take(pointer: Any, length: int) -> bytes:
+    """Bytes that C allocated for us."""
+    if pointer == ffi.NULL:
+        return b""
+    try:
+        return bytes(ffi.buffer(pointer, length))
+    finally:
+        lib.opensslcmp_free(pointer)
+
+
+def _session(request: EnrollmentRequest) -> tuple[Any, list[Any]]:
+    """The struct, and what must outlive its use."""
     session = ffi.new("opensslcmp_session *")
-    session.handle = handle
+    key, old = request.key, request.old_certificate
+    held: list[Any] = [key]
     session.body_type = int(request.body_type)
     session.popo = _POPO[request.popo]
     session.days = request.validity_days
@@ -154,7 +211,6 @@ def run_enrollment(request: EnrollmentRequest, exchange: Callable[[BodyType, byt
         ("issuer", request.issuer),
         ("request", request.request),
         ("extensions", request.extensions),
-        ("secret", secret),
     ):
         if value is not None:
             buffer = ffi.from_buffer(value)
@@ -166,23 +222,7 @@ def run_enrollment(request: EnrollmentRequest, exchange: Callable[[BodyType, byt
             terminated = ffi.new("char[]", text.encode())
             held.append(terminated)
             setattr(session, name, terminated)
-
-    done = lib.opensslcmp_session_enroll(session)
-    certificate = b""
-    if session.certificate != ffi.NULL:
-        certificate = bytes(ffi.buffer(session.certificate, session.certificate_length))
-        lib.opensslcmp_free(session.certificate)
-    # The queue is empty on success too; what it holds counts only when nothing of ours raised.
-    queue = drain() if not done else (lib.ERR_clear_error(), [])[1]
-    raised, call.raised = call.raised, None
-    if raised is not None:
-        try:
-            raise raised
-        finally:
-            del raised
-    if not done:
-        raise OpenSSLError(queue, "the enrollment failed")
-    return certificate
+    return session, held
 
 
 @lru_cache(maxsize=64)

@@ -25,6 +25,9 @@ typedef struct {
     void *handle;
     const unsigned char *answer;
     size_t answer_length;
+    int build_only;
+    unsigned char *built;
+    int built_length;
     unsigned char *certificate;
     int certificate_length;
 } opensslcmp_session;
