@@ -26,7 +26,6 @@ from cryptography.hazmat.asn1 import decode_der
 from opensslcmp.asn1 import (
     BitString,
     CertId,
-    Certificate,
     CertificationRequestInfo,
     CertReqMsg,
     CertStatus,
@@ -39,6 +38,7 @@ from opensslcmp.asn1 import (
     der,
     elements,
     oids,
+    read_header,
 )
 from opensslcmp.context.certificates import facts, same_name
 from opensslcmp.context.keys import signature_algorithm, verify_signature
@@ -808,7 +808,11 @@ def confirmation_hashes(certificate: bytes, hash_alg: str | None) -> tuple[bytes
     if hash_alg is not None:
         names = [_HASHES[hash_alg]] if hash_alg in _HASHES else []
     else:
-        method = signature_algorithm(der(decode(Certificate, certificate).signature_algorithm))
+        # The element after TBSCertificate, without decoding the rest.
+        _, inside, end = read_header(certificate, 0, len(certificate))
+        _, _, start = read_header(certificate, inside, end)
+        _, _, stop = read_header(certificate, start, end)
+        method = signature_algorithm(certificate[start:stop])
         names = [method.digest] if method.digest else ["SHA512", "SHAKE256"]
     return tuple([_digest(name, certificate) for name in names])
 

@@ -250,5 +250,5 @@ def test_an_outline_says_what_the_whole_certificate_says(root: tuple[bytes, obje
     about = facts(root[0])
     assert outline(root[0]) == (about.serial_number, about.issuer, about.not_after, about.subject, about.spki)
     for broken in (b"", b"\x30\x00", b"\x30\x02\x30\x00"):
-        with pytest.raises(ValueError, match="cut short|version 3"):
+        with pytest.raises(ValueError, match=r"cut short|version 3"):
             outline(broken)
