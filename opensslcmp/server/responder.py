@@ -57,7 +57,7 @@ from opensslcmp.context.protection import (
 )
 from opensslcmp.credentials import SharedSecret, Signer
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
-from opensslcmp.errors import BadMessage, ProtectionError
+from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 from opensslcmp.server.authority import Authority, Publisher
 from opensslcmp.server.enrollment import confirm, enroll, poll
 from opensslcmp.server.information import inform
@@ -343,9 +343,12 @@ class Responder:
                 return revoke(turn)
             return inform(turn) if body_type is BodyType.GENM else enroll(turn)
         self.profile.check(Stage.FOLLOW_UP, turn.check)
-        if body_type is BodyType.CERT_CONF:
-            return confirm(turn)
-        return poll(turn) if body_type is BodyType.POLL_REQ else self._give_up(turn)
+        try:
+            if body_type is BodyType.CERT_CONF:
+                return confirm(turn)
+            return poll(turn) if body_type is BodyType.POLL_REQ else self._give_up(turn)
+        except Rejected as error:
+            raise BadMessage(error.failure or FailureInfo.BAD_REQUEST, "; ".join(error.text)) from error
 
     def _give_up(self, turn: Turn) -> Answer:
         """Answer an error: the transaction is over, and what was not confirmed is revoked (RFC 9810, 5.3.21)."""
@@ -419,9 +422,14 @@ class Responder:
         now = self._clock() if now is None else now
         ended = 0
         for transaction in self.store.overdue(now, _SWEEP_BATCH):
-            with self.store.claim(transaction.transaction_id), contextlib.suppress(Conflict):
-                self._end(transaction, now)
-                ended += 1
+            with self.store.claim(transaction.transaction_id):
+                try:
+                    self._end(transaction, now)
+                    ended += 1
+                except Conflict:  # another worker was faster
+                    continue
+                except Exception:  # the authority's; the others are ended all the same
+                    logger.exception("a transaction whose time is up could not be ended")
         self.store.forget(now)
         return ended
 

@@ -579,3 +579,41 @@ def test_several_requests_are_answered_one_by_one_where_the_profile_allows(world
     assert said(answer) == (B.PKICONF, None)
     assert state_of(world, one) is CertificateState.VALID
     assert state_of(world, two) is CertificateState.REVOKED
+
+
+class Stubborn(Slow):
+    """An authority that does not take confirmations."""
+
+    def __init__(self, world: World, error: Exception) -> None:
+        super().__init__(world)
+        self.allowed = True
+        self.error: Exception | None = error
+
+    def confirm(self, issued: Issued, accepted: bool) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+def test_an_authority_may_refuse_a_confirmation_in_its_own_words(world: World) -> None:
+    device = world.device(handle=world.again(Stubborn(world, Rejected(F.WRONG_AUTHORITY, "no"))).handle)
+    certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0])))
+    answer = device.confirm(certificate)
+    assert said(answer) == (B.ERROR, F.WRONG_AUTHORITY)
+    assert status_of(answer).text == ("no",)
+    assert state_of(world, certificate) is CertificateState.UNCONFIRMED
+
+
+def test_an_authority_that_fails_does_not_keep_other_transactions_open(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    stubborn = Stubborn(world, ZeroDivisionError())
+    responder = world.again(stubborn)
+    device = world.device(handle=responder.handle)
+    certificates = [certificate_of(device.ask(B.IR, crmf(KEYS[0]))) for _ in range(2)]
+    assert said(device.confirm(certificates[1])) == (B.ERROR, F.SYSTEM_FAILURE)
+    world.clock.now += 601
+    assert responder.sweep() == 0
+    assert "ZeroDivisionError" in caplog.text
+    stubborn.error = None
+    assert responder.sweep() == 2
+    assert {state_of(world, each) for each in certificates} == {CertificateState.REVOKED}
