@@ -4,10 +4,10 @@ They wait nowhere but at the two seams of ``Waits``, so the same code serves ``S
 twin that switches greenlets there.
 
 Who does what: OpenSSL's ``OSSL_CMP_CTX`` builds certificate requests with their proof of possession, and opens encrypted
-answers (``context/enrollment.py``). certConf, rr and genm are messages of our own, since the linked library may not have what
-they need: 3.0 cannot confirm a certificate signed with EdDSA (no hashAlg), revoke by issuer and serial number, or read caCerts,
-rootCaKeyUpdate, certReqTemplate or crls; OpenSSLs up to 4.0.2 crash on revCerts in an rp (CVE-2026-75805), and before 4.0.1
-let a root be replaced that was not the one held (CVE-2026-42769).
+answers (``context/enrollment.py``). certConf, rr and genm are messages of our own, since the linked library may not have
+what they need: 3.0 cannot confirm a certificate signed with EdDSA (no hashAlg), revoke by issuer and serial number, or read
+caCerts, rootCaKeyUpdate, certReqTemplate or crls; OpenSSLs up to 4.0.2 crash on revCerts in an rp (CVE-2026-75805), and
+before 4.0.1 let a root be replaced that was not the one held (CVE-2026-42769).
 
 Source: RFC 9810, 5.3; RFC 9483, 4.
 """
@@ -15,6 +15,7 @@ Source: RFC 9810, 5.3; RFC 9483, 4.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -49,7 +50,7 @@ from opensslcmp.asn1 import (
 from opensslcmp.client.context import Context, NameSource, name_from
 from opensslcmp.client.exchange import Answer, Transaction, Waits, raise_unless_granted, status_of
 from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate, certificate_of
-from opensslcmp.context.certificates import Trust, facts, load_certificate
+from opensslcmp.context.certificates import facts, load_certificate
 from opensslcmp.context.enrollment import EnrollmentRequest, build_request, run_enrollment
 from opensslcmp.context.keys import PrivateKey, verify_signature
 from opensslcmp.context.protection import Verified
@@ -592,8 +593,11 @@ def root_ca_update(waits: Waits, context: Context, root: CertificateSource | Non
         raise ProtectionError("newWithNew and newWithOld do not belong together", FailureInfo.SIGNER_NOT_TRUSTED)
     _signed_by(new, after.spki)
     _signed_by(cross, before.spki)
-    Trust([old]).path(cross)
-    Trust([new]).path(new)
+    if bridge.issuer != before.subject:
+        raise ProtectionError("newWithOld is not by the old root", FailureInfo.SIGNER_NOT_TRUSTED)
+    # Not by path: without key identifiers OpenSSL takes a root's newWithOld, of equal names, for self-signed.
+    for each in (new, cross):
+        _current_ca(each)
     if back is not None:
         if facts(back).spki != before.spki:
             raise ProtectionError("oldWithNew is not for the old key", FailureInfo.SIGNER_NOT_TRUSTED)
@@ -603,6 +607,18 @@ def root_ca_update(waits: Waits, context: Context, root: CertificateSource | Non
         new_with_old=certificate_of(cross),
         old_with_new=None if back is None else certificate_of(back),
     )
+
+
+def _current_ca(certificate: bytes) -> None:
+    """Raises ``ProtectionError`` unless it is a CA's, and valid now."""
+    about = facts(certificate)
+    try:
+        constraints = certificate_of(certificate).extensions.get_extension_for_class(x509.BasicConstraints)
+        is_ca = constraints.value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        is_ca = False
+    if not is_ca or not about.not_before <= time.time() <= about.not_after:
+        raise ProtectionError("the new root is no CA, or not valid now", FailureInfo.SIGNER_NOT_TRUSTED)
 
 
 def _signed_by(certificate: bytes, spki: bytes) -> None:

@@ -1,0 +1,149 @@
+"""The typed questions, on any OpenSSL."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from opensslcmp import BadMessage, Context, FailureInfo, ProtectionError, Session
+from opensslcmp.asn1 import (
+    CertReqTemplateContent,
+    CertTemplate,
+    InfoTypeAndValue,
+    RootCaKeyUpdateContent,
+    encode_info,
+    key_spec,
+    oids,
+    tlv,
+)
+from opensslcmp.context.protection import MacProtector
+from tests.client.client_peers import SECRET, Entity, certify, name
+from tests.client.scripted import Scripted
+
+Ask = Callable[..., Session]
+
+
+@pytest.fixture
+def ask(ca: Entity) -> Ask:
+    """A session with a server that answers a genm with this value."""
+
+    def make(oid: str, value: Any, **options: Any) -> Session:
+        def info(items: list[InfoTypeAndValue]) -> list[InfoTypeAndValue]:
+            return [encode_info(oid, value)]
+
+        peer = Scripted(ca, MacProtector(SECRET), secret=SECRET, info=info)
+        return Session(Context(credential=SECRET, **options), peer)
+
+    return make
+
+
+def test_ca_certificates(ask: Ask, ca: Entity) -> None:
+    assert ask(oids.IT_CA_CERTS, [ca.der]).ca_certificates() == (ca.certificate,)
+    assert ask(oids.IT_CA_CERTS, None).ca_certificates() == ()
+
+
+def test_an_answer_to_another_question_is_refused(ask: Ask) -> None:
+    with pytest.raises(BadMessage, match="caCerts"):
+        ask(oids.IT_SUPP_LANG_TAGS, ["en"]).ca_certificates()
+
+
+def test_any_value_is_handed_out(ask: Ask) -> None:
+    (info,) = ask("1.2.3.4", b"\x04\x01x").request_info(("1.2.3.4", b"\x05\x00"))
+    assert (info.oid, info.value) == ("1.2.3.4", b"\x04\x01x")
+
+
+def cross(subject: Entity, issuer: Entity) -> bytes:
+    """A CA certificate for ``subject``'s key by ``issuer``'s."""
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject.certificate.subject)
+        .issuer_name(issuer.certificate.subject)
+        .public_key(subject.key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(issuer.key, hashes.SHA256())
+        .public_bytes(Encoding.DER)
+    )
+
+
+def root(text: str = "ca") -> Entity:
+    return certify(text, ec.generate_private_key(ec.SECP256R1()), is_ca=True)
+
+
+def update(new: bytes, new_with_old: bytes | None, old_with_new: bytes | None = None) -> RootCaKeyUpdateContent:
+    return RootCaKeyUpdateContent(
+        new_with_new=tlv(new),
+        new_with_old=None if new_with_old is None else tlv(new_with_old),
+        old_with_new=None if old_with_new is None else tlv(old_with_new),
+    )
+
+
+def test_a_new_root_is_accepted_when_the_old_one_vouches_for_it(ask: Ask) -> None:
+    old, new = root(), root()
+    content = update(new.der, cross(new, old), cross(old, new))
+    session = ask(oids.IT_ROOT_CA_KEY_UPDATE, content, trusted=old.certificate)
+    result = session.root_ca_update()
+    assert result is not None
+    assert result.new_with_new == new.certificate
+    assert result.old_with_new is not None
+    assert ask(oids.IT_ROOT_CA_KEY_UPDATE, None).root_ca_update(old.certificate) is None
+
+
+@pytest.mark.parametrize("trick", ["nothing", "another old", "another new", "another back", "not self-signed"])
+def test_a_new_root_that_the_old_one_does_not_vouch_for_is_refused(ask: Ask, trick: str) -> None:
+    old, new, stranger = root(), root(), root()
+    content = {
+        "nothing": update(new.der, None),
+        "another old": update(new.der, cross(new, stranger)),
+        "another new": update(stranger.der, cross(new, old)),
+        "another back": update(new.der, cross(new, old), cross(stranger, new)),
+        "not self-signed": update(cross(new, stranger), cross(new, old)),
+    }[trick]
+    with pytest.raises(ProtectionError) as caught:
+        ask(oids.IT_ROOT_CA_KEY_UPDATE, content).root_ca_update(old.certificate)
+    assert caught.value.failure is FailureInfo.SIGNER_NOT_TRUSTED
+
+
+def test_the_template_of_requests(ask: Ask) -> None:
+    template = CertTemplate(subject=tlv(name("device").public_bytes()))
+    content = CertReqTemplateContent(cert_template=template, key_spec=[key_spec(3072)])
+    result = ask(oids.IT_CERT_REQ_TEMPLATE, content).certificate_request_template(profile="router")
+    assert result is not None
+    assert result.subject == name("device")
+    assert result.keys == (3072,)
+    assert ask(oids.IT_CERT_REQ_TEMPLATE, None).certificate_request_template() is None
+
+
+def crl(issuer: Entity, age: timedelta) -> x509.CertificateRevocationList:
+    now = datetime.now(UTC).replace(microsecond=0)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
+    return builder.last_update(now - age).next_update(now + timedelta(days=1)).sign(issuer.key, hashes.SHA256())
+
+
+def test_a_newer_crl(ask: Ask, ca: Entity, issued: Entity) -> None:
+    old, new = crl(ca, timedelta(days=2)), crl(ca, timedelta(days=1))
+    der = new.public_bytes(Encoding.DER)
+    assert ask(oids.IT_CRLS, [der]).crl_update(old) == new
+    assert ask(oids.IT_CRLS, [der]).crl_update(certificate=issued.certificate) == new
+    assert ask(oids.IT_CRLS, None).crl_update(old.public_bytes(Encoding.PEM)) is None
+    with pytest.raises(BadMessage, match="newer"):
+        ask(oids.IT_CRLS, [der]).crl_update(new)
+    with pytest.raises(BadMessage, match="another issuer"):
+        ask(oids.IT_CRLS, [crl(root("other"), timedelta(0)).public_bytes(Encoding.DER)]).crl_update(old)
+    with pytest.raises(ValueError, match="needed"):
+        ask(oids.IT_CRLS, [der]).crl_update()
+
+
+def test_openssl_checks_the_answer_where_something_may_be_encrypted(ca: Entity) -> None:
+    peer = Scripted(ca, MacProtector(SECRET), secret=SECRET)
+    result = Session(Context(credential=SECRET, popo="keyEnc"), peer).enroll("CN=device", generate="rsa:2048")
+    assert result.certificate.subject == name("device")
+    assert result.transaction_id in peer.confirmed
