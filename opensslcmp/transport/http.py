@@ -421,7 +421,10 @@ class HTTPTransport(_HTTP):
 
     def _renew(self) -> None:
         super()._renew()
-        self._free = threading.Semaphore(self._max_connections)
+        # Permits. A queue.SimpleQueue is in C, where threading.Semaphore takes 5 µs.
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(self._max_connections):
+            self._free.put(None)
 
     def send(self, request: bytes, timeout_seconds: float | None = None, *, announcement: bool = False) -> bytes:
         """The PKIMessage that answers ``request``.
@@ -437,12 +440,15 @@ class HTTPTransport(_HTTP):
             ValueError: the transport is closed.
         """
         deadline = self._deadline(timeout_seconds)
-        if not self._free.acquire(timeout=max(0.0, deadline - monotonic())):
-            raise self._no_connection()
+        free = self._free
+        try:
+            free.get(timeout=max(0.0, deadline - monotonic()))
+        except queue.Empty:
+            raise self._no_connection() from None
         try:
             return _block(self._exchange(request, deadline, announcement=announcement, patient=True))
         finally:
-            self._free.release()
+            free.put(None)
 
     def close(self) -> None:
         """Close the idle connections, and those under way when their answers are in. May be called twice."""
