@@ -303,9 +303,10 @@ class CA:
             return [make(oids.IT_CA_CERTS, wrap(0x30, b"".join(self._issuing_chain)))]
         if request.oid == oids.IT_ROOT_CA_CERT:
             try:
-                facts(request.value or b"")
+                if request.value is not None:
+                    facts(request.value)
             except ProtectionError:
-                raise Rejected(FailureInfo.BAD_DATA_FORMAT, "rootCaCert has no certificate") from None
+                raise Rejected(FailureInfo.BAD_DATA_FORMAT, "rootCaCert is no certificate") from None
             return [make(oids.IT_ROOT_CA_KEY_UPDATE)]
         if request.oid == oids.IT_CERT_REQ_TEMPLATE:
             return [make(oids.IT_CERT_REQ_TEMPLATE, _REQUEST_TEMPLATE)]

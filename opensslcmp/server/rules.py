@@ -361,7 +361,8 @@ def cert_profile_is_a_list_of_texts(check: Check) -> str | None:
     return "certProfile is empty" if there and not names else None
 
 
-@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9810, 5.1.1.4", bodies=ACCEPTED - REQUESTS - {B.GENM}, profiles=_NOT_LENIENT)
+# OpenSSL 3.3 and newer repeat it in certConf and pollReq (-profile of openssl-cmp(1)).
+@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9810, 5.1.1.4", bodies=ACCEPTED - REQUESTS - {B.GENM}, profiles=_STRICT)
 def cert_profile_is_for_requests(check: Check) -> str | None:
     """certProfile is in ir, cr, kur, p10cr and genm only."""
     return "certProfile does not belong here" if check.message.cert_profile else None

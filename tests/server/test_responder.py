@@ -397,6 +397,7 @@ def test_genm_is_answered(world: World, device: Device) -> None:
         b"0\x82" + len(world.ca.certificate).to_bytes(2, "big") + world.ca.certificate,
     )
     assert value(oids.IT_ROOT_CA_CERT, world.ca.certificate) == (oids.IT_ROOT_CA_KEY_UPDATE, None)
+    assert value(oids.IT_ROOT_CA_CERT) == (oids.IT_ROOT_CA_KEY_UPDATE, None)
     assert value(oids.IT_CURRENT_CRL) == (oids.IT_CURRENT_CRL, world.ca.crl())
     assert value(oids.IT_CERT_REQ_TEMPLATE)[1] is not None
     names = b"\xa1" + bytes([len(facts(world.ca.certificate).subject) + 2])
@@ -414,7 +415,7 @@ def test_genm_is_answered(world: World, device: Device) -> None:
 def test_an_unknown_info_type_is_refused_alone(device: Device) -> None:
     assert said(ask(device, "1.2.3.4")) == (B.ERROR, F.BAD_REQUEST)
     assert said(ask(device, oids.IT_CRL_STATUS_LIST, b"\x05\x00")) == (B.ERROR, F.BAD_DATA_FORMAT)
-    assert said(ask(device, oids.IT_ROOT_CA_CERT)) == (B.ERROR, F.BAD_DATA_FORMAT)
+    assert said(ask(device, oids.IT_ROOT_CA_CERT, b"\x30\x00")) == (B.ERROR, F.BAD_DATA_FORMAT)
     device.begin()
     two = [InfoTypeAndValue.make(oids.IT_CA_CERTS), InfoTypeAndValue.make("1.2.3.4")]
     assert said(device.send(B.GENM, two)) == (B.ERROR, F.BAD_REQUEST)
