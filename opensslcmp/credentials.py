@@ -23,7 +23,7 @@ class MacParameters:
         mac: ``hmac-sha256``, ``hmac-sha384``, ``hmac-sha512``, ``hmac-sha1``...
         iterations: how often ``owf`` is applied.
         salt_length: in bytes.
-        key_length: of ``pbmac1``, in bytes; None for what fits ``mac``.
+        key_length: of ``pbmac1``, 20 to 64 bytes; None for what fits ``mac``.
     """
 
     owf: str = "SHA256"

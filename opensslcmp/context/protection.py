@@ -109,6 +109,8 @@ class MacLimits:
 
 
 _DEFAULT_LIMITS = MacLimits()
+# The sender chooses keyLength of PBMAC1: a key of one byte would be guessed by anyone (RFC 9579).
+_MIN_KEY_BYTES = 20
 # Measured on OpenSSL 3.0: PasswordBasedMac costs 0.09 µs an iteration with SHA-256, PBKDF2 0.24 µs.
 _DEARER = {
     "pbm": {"SHA384": 3, "SHA512": 3, "SHA3-224": 4, "SHA3-256": 4, "SHA3-384": 4, "SHA3-512": 4},
@@ -259,8 +261,8 @@ def _check_own(parameters: MacParameters) -> None:
         raise ValueError(f"no such MAC: {parameters.owf} and {parameters.mac}")
     if parameters.iterations < 1 or not 8 <= parameters.salt_length <= 128:
         raise ValueError("iterations must be at least 1, the salt 8 to 128 bytes")
-    if parameters.key_length is not None and not 1 <= parameters.key_length <= 64:
-        raise ValueError("key_length must be 1 to 64 bytes")
+    if parameters.key_length is not None and not _MIN_KEY_BYTES <= parameters.key_length <= 64:
+        raise ValueError(f"key_length must be {_MIN_KEY_BYTES} to 64 bytes")
 
 
 class Protector(Protocol):
@@ -654,7 +656,7 @@ def _mac_parameters(message: Message, limits: MacLimits) -> tuple[MacParameters,
         mac = _MAC_NAMES.get(_plain(given.message_auth_scheme) or "")
         key_length = derivation.key_length
         maximum = limits.max_pbkdf2_iterations
-        if key_length is not None and not 1 <= key_length <= 64:
+        if key_length is not None and not _MIN_KEY_BYTES <= key_length <= 64:
             raise ProtectionError("a MAC key of an unusual length", FailureInfo.BAD_ALG)
     else:
         raise ProtectionError("a MAC without parameters", FailureInfo.BAD_ALG)

@@ -213,6 +213,7 @@ def test_a_mac_outside_the_limits_is_bad_alg_before_anybody_is_asked(
         MacParameters(iterations=0),
         MacParameters(salt_length=7),
         MacParameters(scheme="pbmac1", key_length=65),
+        MacParameters(scheme="pbmac1", key_length=19),
     ],
 )
 def test_parameters_that_no_mac_has_are_the_callers_mistake(parameters: MacParameters) -> None:
@@ -247,6 +248,8 @@ def _pbmac1(mac: Any = HMAC, **changes: Any) -> bytes:
         _pbmac1(prf=algorithm("1.2.840.113549.2.5")),
         _pbmac1(mac=algorithm("1.2.840.113549.2.5")),
         _pbmac1(key_length=65),
+        _pbmac1(key_length=19),
+        _pbmac1(key_length=1),
         encode(algorithm("1.2.840.113533.7.66.30")),
         encode(algorithm("1.2.3.4")),
     ],
