@@ -85,7 +85,10 @@ def sdist(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     build("sdist", sources, target)
     (archive,) = target.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
-        opened.extractall(target, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            opened.extractall(target, filter="data")
+        else:  # Debian 12's Python 3.11.2
+            opened.extractall(target)
     (unpacked,) = (path for path in target.iterdir() if path.is_dir())
     return unpacked
 
