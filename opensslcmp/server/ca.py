@@ -256,6 +256,9 @@ class CA:
             subject, requested = _like_before(profile, request, request.old_certificate)
         profile.check_key(request.public_key)
         profile.check_subject(subject)
+        if same_name(subject, self._subject):
+            # A peer that looks for the CA by name would take its holder for it.
+            raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "the subject asked for is this CA's own")
         begin, end, changed_validity = profile.validity(request.now, request.not_before, request.not_after, self._end)
         extensions, changed_extensions = profile.extensions(requested, subject, request.public_key)
         to_be_signed = encode(

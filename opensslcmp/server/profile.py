@@ -157,7 +157,8 @@ class IssuingProfile:
         """
         try:
             kind, bits = _kind_of(public_key)
-        except ValueError:
+            weak = _is_anybodys(public_key, kind)
+        except (ValueError, StopIteration):
             raise Rejected(_TEMPLATE, "the public key does not decode") from None
         if kind not in self.key_types:
             raise Rejected(_TEMPLATE, f"keys of type {kind} are not certified")
@@ -165,6 +166,8 @@ class IssuingProfile:
             raise Rejected(
                 _TEMPLATE, f"RSA keys of {bits} bits are not certified ({self.min_rsa_bits} to {self.max_rsa_bits} are)"
             )
+        if weak:
+            raise Rejected(_TEMPLATE, "anybody could sign for this public key")
 
     def check_subject(self, subject: bytes) -> None:
         """Return when this subject (DER of a Name) may be certified.
@@ -244,8 +247,7 @@ class IssuingProfile:
             if (chosen := self._extended(extended)) is not None:
                 result.append(chosen)
             if san is not None:
-                if not list(elements(san.extn_value)):
-                    raise Rejected(_TEMPLATE, "an empty subjectAltName")
+                _check_names(san.extn_value)
                 result.append(_extension(_SAN, san.extn_value, critical=subject == b"0\x00" or san.critical))
         except ValueError:
             raise Rejected(_TEMPLATE, "an extension that does not decode") from None
@@ -263,7 +265,9 @@ class IssuingProfile:
         if requested is None:
             return _extension(_KEY_USAGE, key_usage(*self.key_usage), critical=True)
         octets = decode_der(BitString, requested.extn_value).as_bytes()
-        value = int.from_bytes(octets[:2].ljust(2, b"\0"), "big")
+        if len(octets) > 2:
+            raise Rejected(_TEMPLATE, "a keyUsage with bits that have no name")
+        value = int.from_bytes(octets.ljust(2, b"\0"), "big")
         if value & _USAGE_OF_A_CA:
             raise Rejected(_TEMPLATE, "keyCertSign and cRLSign are for CAs")
         if not value:
@@ -312,6 +316,63 @@ def key_usage(*names: str) -> bytes:
     value = sum(0x8000 >> place for place in places)
     highest = max(places)
     return encode(BitString(value.to_bytes(2, "big")[: highest // 8 + 1], 7 - highest % 8))
+
+
+def _check_names(names: bytes) -> None:
+    """Return when this is the DER of one or more GeneralNames (RFC 5280, 4.2.1.6).
+
+    Raises:
+        ValueError: it is not.
+    """
+    found = list(elements(names))
+    if not found:
+        raise ValueError("no name")
+    for start, end in found:
+        tag, content, stop = read_header(names, start, end)
+        value = names[content:stop]
+        if tag in {0x81, 0x82, 0x86}:
+            if not value.isascii() or not value or not value.decode().isprintable():
+                raise ValueError("a name that is no IA5String")
+        elif tag == 0x87:
+            if len(value) not in {4, 16}:
+                raise ValueError("an address of another length")
+        elif tag == 0xA4:
+            decode(x509.Name, value)
+        elif tag == 0x88:
+            decode(x509.ObjectIdentifier, b"\x06" + names[start + 1 : end])
+        elif tag not in {0xA0, 0xA3, 0xA5}:
+            raise ValueError("no GeneralName")
+
+
+_P_25519 = 2**255 - 19
+_P_448 = 2**448 - 2**224 - 1
+_Y_OF_ORDER_8 = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+_LOW_ORDER = {
+    "ed25519": (_P_25519, frozenset((0, 1, _P_25519 - 1, _Y_OF_ORDER_8, _P_25519 - _Y_OF_ORDER_8))),
+    "ed448": (_P_448, frozenset((0, 1, _P_448 - 1))),
+}
+
+
+def _is_anybodys(public_key: bytes, kind: str) -> bool:
+    """Whether signatures by this key can be made without a private one: they prove possession of nothing.
+
+    RSA with a public exponent of 1 (or one that has no inverse), the point at infinity, and Edwards points of low order.
+
+    Raises:
+        ValueError, StopIteration: the key does not decode.
+
+    Source: NIST SP 800-89, 5.3.3; RFC 7748, 6.
+    """
+    _, key = _key_parts(public_key)
+    if kind == "rsa":
+        modulus, exponent = (decode(int, key[start:end]) for start, end in elements(key))
+        return exponent < 3 or not exponent & modulus & 1
+    if kind.startswith("ec:"):
+        return len(key) < 2
+    if kind in _LOW_ORDER:
+        prime, low = _LOW_ORDER[kind]
+        return (int.from_bytes(key, "little") & (1 << (255 if kind == "ed25519" else 455)) - 1) % prime in low
+    return False
 
 
 def _kind_of(public_key: bytes) -> tuple[str, int]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 
-from opensslcmp.asn1 import admit
+from opensslcmp.asn1 import Extension, admit, encode, wrap
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import Rejected
 from opensslcmp.server import CA, IssuingProfile, open_responder
 from opensslcmp.server.profile import key_usage
 from opensslcmp.server.rules import STRICT
-from tests.server.device import KEYS, certificate_of, crmf, mac_device, name, said
-from tests.server.world import Clock
+from tests.server.device import KEYS, certificate_of, crmf, extension, mac_device, name, said
+from tests.server.world import Clock, World
 
 B, F = BodyType, FailureInfo
 
@@ -187,3 +188,96 @@ def test_a_responder_without_secrets_takes_no_mac(tmp_path: Path, clock: Clock) 
     )
     assert admit(responder.handle(b"")).protection is not None
     ca.close()
+
+
+_EC_P256 = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107")
+_RSA = bytes.fromhex("300d06092a864886f70d0101010500")
+_ED25519 = bytes.fromhex("300506032b6570")
+_ED448 = bytes.fromhex("300506032b6571")
+
+
+def _rsa_key(modulus: int, exponent: int) -> bytes:
+    return wrap(0x30, _RSA + wrap(0x03, b"\0" + wrap(0x30, encode(modulus) + encode(exponent))))
+
+
+def _point(algorithm: bytes, point: bytes) -> bytes:
+    return wrap(0x30, algorithm + wrap(0x03, b"\0" + point))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        _rsa_key(1 << 2047 | 1, 1),
+        _rsa_key(1 << 2047 | 1, 65536),
+        _rsa_key(1 << 2047, 65537),
+        wrap(0x30, _RSA + wrap(0x03, b"\0\x30\x00")),
+        wrap(0x30, _RSA + wrap(0x03, b"\0" + wrap(0x30, encode(1 << 2047 | 1)))),
+        _point(_EC_P256, b"\0"),
+        _point(_ED25519, (1).to_bytes(32, "little")),
+        _point(_ED25519, (2**255 - 19).to_bytes(32, "little")),
+        _point(_ED25519, bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")),
+        _point(_ED448, (1).to_bytes(57, "little")),
+        _point(_ED448, (1).to_bytes(56, "little") + b"\x80"),
+    ],
+)
+def test_a_key_that_anybody_could_sign_for_is_not_certified(key: bytes) -> None:
+    with pytest.raises(Rejected) as caught:
+        IssuingProfile().check_key(key)
+    assert caught.value.failure is F.BAD_CERT_TEMPLATE
+
+
+@pytest.mark.parametrize("kind", ["ec:P-256", "rsa:2048", "ed25519", "ed448"])
+def test_a_key_of_ones_own_is_certified(kind: str) -> None:
+    IssuingProfile().check_key(PrivateKey.generate(kind).public_key_der)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "3000",
+        "30020500",
+        "30048202ff00",
+        "30038201" + "00",
+        "30028200",
+        "30058703010203",
+        "3004a4023100",
+        "3003880180",
+        "30038901" + "61",
+    ],
+)
+def test_a_subject_alt_name_that_does_not_decode_is_not_issued(names: str) -> None:
+    san = Extension(extn_id=x509.ObjectIdentifier("2.5.29.17"), extn_value=bytes.fromhex(names))
+    with pytest.raises(Rejected) as caught:
+        IssuingProfile().extensions((san,), b"0\0", KEYS[0].public_key_der)
+    assert caught.value.failure is F.BAD_CERT_TEMPLATE
+
+
+def test_every_kind_of_alternative_name_is_issued() -> None:
+    given = x509.SubjectAlternativeName(
+        [
+            x509.DNSName("device.example"),
+            x509.RFC822Name("device@example.com"),
+            x509.UniformResourceIdentifier("urn:device"),
+            x509.IPAddress(ipaddress.ip_address("192.0.2.1")),
+            x509.IPAddress(ipaddress.ip_address("2001:db8::1")),
+            x509.DirectoryName(x509.Name.from_rfc4514_string("CN=device")),
+            x509.RegisteredID(x509.ObjectIdentifier("1.2.3")),
+            x509.OtherName(x509.ObjectIdentifier("1.2.3"), b"\x05\x00"),
+        ]
+    )
+    found, changes = IssuingProfile().extensions((extension(given),), b"0\0", KEYS[0].public_key_der)
+    assert given.public_bytes() in [each.extn_value for each in found]
+    assert changes == ()
+
+
+def test_a_key_usage_with_bits_that_have_no_name_is_not_issued() -> None:
+    usage = Extension(extn_id=x509.ObjectIdentifier("2.5.29.15"), extn_value=bytes.fromhex("0304008000ff"))
+    with pytest.raises(Rejected) as caught:
+        IssuingProfile().extensions((usage,), b"0\0", KEYS[0].public_key_der)
+    assert caught.value.failure is F.BAD_CERT_TEMPLATE
+
+
+@pytest.mark.parametrize("subject", ["CN=Test CA", "CN=test  ca"])
+def test_nobody_gets_a_certificate_in_the_name_of_the_ca(world: World, subject: str) -> None:
+    answer = world.device().ask(B.IR, crmf(KEYS[0], subject))
+    assert said(answer) == (B.IP, F.BAD_CERT_TEMPLATE)
