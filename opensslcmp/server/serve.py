@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import os
 import signal
 import socket
 import sys
@@ -103,12 +104,12 @@ def serve(
         if ready is not None:
             threading.Thread(target=_announce, args=(family, (host, port), over, partial(ready, url))).start()
         try:
-            server.serve(target_loader=partial(_load, load), wrap_loader=False)
+            server.serve(target_loader=partial(_load, load, os.getpid()), wrap_loader=False)
         finally:
             over.set()
 
 
-def _load(load: Callable[[], Any]) -> Any:
+def _load(load: Callable[[], Any], parent: int) -> Any:
     # A forked worker has inherited granian's handlers, which would swallow a signal that comes before its own are set.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -116,6 +117,8 @@ def _load(load: Callable[[], Any]) -> Any:
         # A worker does not outlive the process that started it, however that one ended (prctl(2)).
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit("the server's first process has ended")
     return load()
 
 

@@ -167,6 +167,10 @@ def test_our_client_gets_renews_and_revokes_a_certificate(cli: CLI, url: str, tm
     assert result.code == 0, result
     crl = x509.load_pem_x509_crl(result.out.encode())
     assert crl.get_revoked_certificate_by_serial_number(second.serial_number) is not None
+    place = tmp_path / "held.crl"
+    place.write_text(result.out)
+    result = cli("info", *where, *by_secret, "--infotype", "crlStatusList", "--oldcrl", place, env=SECRET)
+    assert (result.code, result.out, result.err) == (0, "", "there is no newer CRL\n")
     with urlopen(url.replace("/.well-known/cmp", "/crl")) as response:
         assert x509.load_der_x509_crl(response.read()) == crl
 
@@ -288,3 +292,20 @@ def test_the_demo_keeps_its_directory_when_asked_and_wants_a_new_one(tmp_path: P
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["ca", "device"]
     assert (tmp_path / "kept" / "device" / "first.key").stat().st_mode & 0o777 == 0o600
     assert demo("--keep", str(tmp_path / "kept")).returncode == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_demo_that_is_stopped_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])
+    env = os.environ | {"PYTHONPATH": paths, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-P", "-m", "opensslcmp", "demo"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "url: " in line:
+                break
+        process.send_signal(number)
+        _, words = process.communicate(timeout=30)
+    assert process.returncode in {0, 130}
+    assert "Traceback" not in words
+    assert list(tmp_path.iterdir()) == []

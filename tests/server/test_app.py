@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from opensslcmp.server.app import OPERATIONS, App
 from opensslcmp.server.peer import Peer
-from tests.server.web_client import exchange, post, read_response, running
+from tests.server.web_client import environment, exchange, post, read_response, running
 
 ROOT = "/.well-known/cmp"
 ECHO = str(Path(__file__).with_name("echo_server.py"))
@@ -332,6 +333,22 @@ def test_a_signal_while_the_workers_start_ends_them_at_once() -> None:
         assert host
         assert port
     assert time.monotonic() - begin < 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl(2)")
+def test_workers_end_when_the_process_that_started_them_is_killed() -> None:
+    with subprocess.Popen([sys.executable, ECHO, "2"], stdout=subprocess.PIPE, env=environment()) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(b":")[2].partition(b"/")[0])
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)):
+                    return
+            time.sleep(0.05)
+    pytest.fail("a worker still listens")
 
 
 def test_a_taken_port_is_a_clear_error(server: tuple[str, int]) -> None:

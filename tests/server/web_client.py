@@ -38,11 +38,15 @@ def read_response(connection: socket.socket) -> tuple[int, Mapping[str, str], by
     return int(first.split()[1]), headers, body
 
 
+def environment() -> dict[str, str]:
+    """In which a child finds the package as we did."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])}
+
+
 @contextmanager
 def running(*command: str, stop: signal.Signals = signal.SIGTERM) -> Iterator[tuple[str, str, int]]:
     """URL, host and port of a server that prints ``listening on URL``."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])}
-    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environment()) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
