@@ -203,9 +203,10 @@ static int opensslcmp_split_spki(const unsigned char *spki, size_t length, int *
     if (!opensslcmp_element(&at, end, 0x30, &inner, &inner_length))
         return -1;
     algorithm_length = (size_t)(at - algorithm);
-    *pss = inner_length >= sizeof(pss_oid) - 1 && memcmp(inner, pss_oid, sizeof(pss_oid) - 1) == 0;
     if (!opensslcmp_element(&at, end, 0x03, key, key_length) || at != end || *key_length < 2 || **key != 0)
         return -1;
+    /* Said only of a key that is there: who reads it does not ask again. */
+    *pss = inner_length >= sizeof(pss_oid) - 1 && memcmp(inner, pss_oid, sizeof(pss_oid) - 1) == 0;
     ++*key;
     --*key_length;
     for (size_t i = 0; i < sizeof(opensslcmp_key_rows) / sizeof(*opensslcmp_key_rows); i++)

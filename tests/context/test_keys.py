@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from opensslcmp._native import lib
-from opensslcmp.asn1 import algorithm
+from opensslcmp.asn1 import algorithm, wrap
 from opensslcmp.asn1 import der as encode
 from opensslcmp.context.keys import KeyBounds, PrivateKey, signature_algorithm, verify_signature
 from opensslcmp.enums import FailureInfo
@@ -239,6 +239,17 @@ def test_a_damaged_public_key_never_crashes() -> None:
             for damaged in _flip(spki, at), spki[:at], spki + bytes(1):
                 with pytest.raises(ProtectionError):
                     verify_signature(damaged, identifier, b"data", signature, keep=bool(at % 2))
+
+
+@pytest.mark.parametrize("bits", ["", "0402aabb", "0300", "030100", "03020100", "0382ffff00", "03020000"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_key_of_rsassa_pss_without_its_bits_is_bad_alg(bits: str, keep: bool) -> None:
+    """Anyone may send such a key, in the certificate of a message or in a request."""
+    identifier = PrivateKey.generate("rsa-pss:2048").signature_algorithm()
+    spki = wrap(0x30, identifier + bytes.fromhex(bits))
+    with pytest.raises(ProtectionError) as caught:
+        verify_signature(spki, identifier, b"data", bytes(256), keep=keep)
+    assert caught.value.failure is FailureInfo.BAD_ALG
 
 
 def test_the_table_of_known_keys_stays_right_when_keys_push_each_other_out() -> None:
