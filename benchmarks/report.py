@@ -1,6 +1,6 @@
 """All ratios of the design in one run, as a Markdown table.
 
-Each row is measured side by side: rounds of ours and of the other in turn, medians over the rounds. Nothing here fails
+Each row is measured side by side: rounds of ours and of the other in turn, the least of the rounds counts. Nothing here fails
 on a time. What cannot be run here (a tool is missing) is a row that says why.
 """
 
