@@ -197,7 +197,10 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
     check.reuse_key = getattr(authority, "reuse_key", False)
     check.reissue = getattr(authority, "reissue", True)
     if not check.reissue:
-        check.certified = turn.store.certified(_key_and_subject(wish.public_key or b"", wish.subject or b""), turn.now)
+        mark = _key_and_subject(wish.public_key or b"", wish.subject or b"")
+        check.certified = turn.store.certified(mark, turn.now)
+        check.asked_twice = mark in check.asked
+        check.asked.add(mark)
     if message is check.message:
         profile.check(Stage.REQUEST, check)
     validity = wish.message.cert_req.cert_template.validity if wish.message else None
@@ -247,7 +250,9 @@ def _accept(turn: Turn, message: Message, wish: Wish, issued: Issued, state: Cer
     turn.change.certificates.append(record)
     if updates is not None and signer is not None:
         after = CertificateState.UPDATED if state is CertificateState.VALID else CertificateState.UPDATING
-        turn.change.states.append((updates, signer.state, after))
+        step = (updates, signer.state, after)
+        if step not in turn.change.states:  # once for all certificates that take its place
+            turn.change.states.append(step)
     turn.issued += ((wish.request_id, record.key),)
     status = PKIStatus.GRANTED_WITH_MODS if issued.changes else PKIStatus.ACCEPTED
     return CertResponse(
@@ -293,9 +298,11 @@ def confirm(turn: Turn) -> Answer:
         check.status, check.record = statuses.get(request_id), turn.store.certificate(key)
         check.profile.check(Stage.CONFIRM, check)
         info = check.status.status_info if check.status else None
-        accepted = bool(statuses) and (info is None or info.status == PKIStatus.ACCEPTED)
+        # A certificate without a status is rejected (RFC 9810, 5.3.18).
+        accepted = check.status is not None and (info is None or info.status == PKIStatus.ACCEPTED)
         if check.record is not None:
             found.append((check.record, accepted))
+    updated: dict[bytes, bool] = {}
     for record, accepted in found:
         turn.authority.confirm(Issued(certificate=record.certificate), accepted)
         if accepted:
@@ -303,8 +310,10 @@ def confirm(turn: Turn) -> Answer:
         else:
             turn.revoke(record, RevocationReason.UNSPECIFIED)
         if record.updates is not None:
-            after = CertificateState.UPDATED if accepted else CertificateState.VALID
-            turn.change.states.append((record.updates, CertificateState.UPDATING, after))
+            updated[record.updates] = updated.get(record.updates, False) or accepted
+    for key, accepted in updated.items():
+        after = CertificateState.UPDATED if accepted else CertificateState.VALID
+        turn.change.states.append((key, CertificateState.UPDATING, after))
     taken = any(accepted for _, accepted in found)
     turn.state = TransactionState.CONFIRMED if taken else TransactionState.CLOSED
     turn.issued = transaction.certificates

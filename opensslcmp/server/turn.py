@@ -99,7 +99,9 @@ class Turn:
             self.authority.confirm(Issued(certificate=record.certificate), accepted=False)
             self.revoke(record, RevocationReason.UNSPECIFIED)
             if record.updates is not None:
-                self.change.states.append((record.updates, CertificateState.UPDATING, CertificateState.VALID))
+                step = (record.updates, CertificateState.UPDATING, CertificateState.VALID)
+                if step not in self.change.states:  # several certificates may take the place of one
+                    self.change.states.append(step)
 
 
 def refusal(error: Exception) -> Rejected:
