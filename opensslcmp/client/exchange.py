@@ -246,6 +246,9 @@ class Transaction:
             if polled.message.body_type is not BodyType.POLL_REP:
                 answer = polled
                 waiting = _waiting(answer)
+                if waiting is not None:
+                    # Still "waiting", and no word about when to ask again: not at once, or we would ask for an hour.
+                    self._waits.sleep(min(self._clamp(0), self._remaining()))
                 continue
             if last:
                 raise TimedOut(f"the server was still waiting after {self._context.total_timeout_seconds:g} seconds")

@@ -49,7 +49,17 @@ from opensslcmp.asn1 import (
 )
 from opensslcmp.client.context import Context, NameSource, name_from
 from opensslcmp.client.exchange import Answer, Transaction, Waits, raise_unless_granted, status_of
-from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate, certificate_of
+from opensslcmp.client.results import (
+    Info,
+    Issued,
+    Protection,
+    RequestTemplate,
+    Revoked,
+    RootCaUpdate,
+    certificate_of,
+    crl_of,
+    new_certificate_of,
+)
 from opensslcmp.context.certificates import facts, load_certificate
 from opensslcmp.context.enrollment import EnrollmentRequest, build_request, run_enrollment
 from opensslcmp.context.keys import PrivateKey, verify_signature
@@ -360,8 +370,8 @@ def _check_encrypted(response: Any) -> None:
 def _same_key(certificate: bytes, spki: bytes) -> bool:
     """The same public key written otherwise (a compressed point, absent parameters)."""
     try:
-        return bool(x509.load_der_x509_certificate(certificate).public_key() == load_der_public_key(spki))
-    except (ValueError, TypeError):
+        return bool(new_certificate_of(certificate).public_key() == load_der_public_key(spki))
+    except (BadMessage, ValueError, TypeError, UnsupportedAlgorithm):
         return False
 
 
@@ -409,19 +419,12 @@ def _issued(
     info = answer.content.response[0].status
     ca_pubs = _ca_pubs(answer)
     pool = [*message.extra_certs, *ca_pubs, *context.untrusted, *context.trusted, *answer.verified.chain]
-    try:
-        new = x509.load_der_x509_certificate(certificate)
-        chain = tuple(certificate_of(each) for each in _chain(certificate, pool))
-        others = tuple(certificate_of(each) for each in message.extra_certs)
-        roots = tuple(certificate_of(each) for each in ca_pubs)
-    except ValueError as error:
-        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a certificate that does not decode: {error}") from None
     return Issued(
-        certificate=new,
+        certificate=new_certificate_of(certificate),
         key=key,
-        chain=chain,
-        ca_certificates=roots,
-        extra_certificates=others,
+        chain=tuple(certificate_of(each) for each in _chain(certificate, pool)),
+        ca_certificates=tuple(certificate_of(each) for each in ca_pubs),
+        extra_certificates=tuple(certificate_of(each) for each in message.extra_certs),
         status=status_of(info),
         status_text=info.text,
         failures=info.failures,
@@ -513,7 +516,7 @@ def revoke(
             status=status,
             status_text=info.text,
             failures=info.failures,
-            crls=tuple(x509.load_der_x509_crl(der(each)) for each in content.crls or ()),
+            crls=tuple(crl_of(der(each)) for each in content.crls or ()),
             extra_certificates=tuple(certificate_of(each) for each in answer.message.extra_certs),
             protection=_protection(answer.verified),
             transaction_id=transaction.transaction_id,
@@ -615,7 +618,7 @@ def _current_ca(certificate: bytes) -> None:
     try:
         constraints = certificate_of(certificate).extensions.get_extension_for_class(x509.BasicConstraints)
         is_ca = constraints.value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         is_ca = False
     if not is_ca or not about.not_before <= time.time() <= about.not_after:
         raise ProtectionError("the new root is no CA, or not valid now", FailureInfo.SIGNER_NOT_TRUSTED)
@@ -688,7 +691,7 @@ def crl_update(
     found = _one(waits, context, oids.IT_CRL_STATUS_LIST, oids.IT_CRLS, [status])
     if not found:
         return None
-    crl = x509.load_der_x509_crl(found[0])
+    crl = crl_of(found[0])
     if crl.issuer.public_bytes() != issuer:
         raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is of another issuer")
     if since is not None and crl.last_update_utc <= since:

@@ -11,6 +11,7 @@ from cryptography import x509
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import ProtectionKind
 from opensslcmp.enums import FailureInfo, PKIStatus
+from opensslcmp.errors import BadMessage
 
 __all__ = ["Info", "Issued", "Protection", "RequestTemplate", "Revoked", "RootCaUpdate", "certificate_of"]
 
@@ -134,7 +135,31 @@ class RequestTemplate:
     value: Any = field(repr=False)
 
 
+def new_certificate_of(der: bytes) -> x509.Certificate:
+    """A certificate that a peer sent, as an object.
+
+    Raises:
+        BadMessage: badDataFormat, it is none.
+    """
+    try:
+        return x509.load_der_x509_certificate(der)
+    except (ValueError, x509.InvalidVersion) as error:
+        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a certificate that does not decode: {error}") from None
+
+
 @lru_cache(maxsize=512)
 def certificate_of(der: bytes) -> x509.Certificate:
-    """``der`` as an object; CA certificates come again and again, so they are remembered."""
-    return x509.load_der_x509_certificate(der)
+    """As ``new_certificate_of``; CA certificates come again and again, so they are remembered."""
+    return new_certificate_of(der)
+
+
+def crl_of(der: bytes) -> x509.CertificateRevocationList:
+    """A CRL that a peer sent, as an object.
+
+    Raises:
+        BadMessage: badDataFormat, it is none.
+    """
+    try:
+        return x509.load_der_x509_crl(der)
+    except (ValueError, x509.InvalidVersion) as error:
+        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a CRL that does not decode: {error}") from None

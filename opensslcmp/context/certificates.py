@@ -66,6 +66,8 @@ def load_certificates(source: CertificateSource, password: bytes | str | None = 
         if b"-----BEGIN" in data:
             return [each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(data)]
         x509.load_der_x509_certificate(data)
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from None
     except ValueError:
         try:
             found = load_store(data, password)[1]
@@ -426,10 +428,13 @@ def _load_crls(source: Any) -> list[x509.CertificateRevocationList]:
     if isinstance(source, x509.CertificateRevocationList):
         return [source]
     data = _bytes(source)
-    if b"-----BEGIN" not in data:
-        return [x509.load_der_x509_crl(data)]
     end = b"-----END X509 CRL-----"
-    found = [x509.load_pem_x509_crl(part + end) for part in data.split(end)[:-1]]
+    try:
+        if b"-----BEGIN" not in data:
+            return [x509.load_der_x509_crl(data)]
+        found = [x509.load_pem_x509_crl(part + end) for part in data.split(end)[:-1]]
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from None
     if not found:
         raise ValueError("there is no CRL in it")
     return found

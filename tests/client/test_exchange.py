@@ -30,7 +30,17 @@ from opensslcmp import (
     TimedOut,
 )
 from opensslcmp._native import lib
-from opensslcmp.asn1 import CertifiedKeyPair, CertRepMessage, CertResponse, Message, PKIStatusInfo, admit, oids, tlv
+from opensslcmp.asn1 import (
+    CertifiedKeyPair,
+    CertRepMessage,
+    CertResponse,
+    ErrorMsgContent,
+    Message,
+    PKIStatusInfo,
+    admit,
+    oids,
+    tlv,
+)
 from opensslcmp.client import Waits, operations
 from opensslcmp.context import certificates, enrollment, keys, protection
 from opensslcmp.context.certificates import Trust
@@ -243,6 +253,16 @@ def test_polling_ends_with_the_total_timeout_and_the_server_is_told(mac_ca: Make
     assert clock.time <= 1120
     assert peer.kinds[-1] is BodyType.ERROR
     assert peer.requests[-1].content().pki_status_info.status == PKIStatus.REJECTION
+
+
+def test_a_server_that_only_ever_says_waiting_is_not_asked_without_pause(mac_ca: MakeCA) -> None:
+    peer, clock = mac_ca(), Clock()
+    waiting = ErrorMsgContent(pki_status_info=PKIStatusInfo.make(PKIStatus.WAITING))
+    peer.answer = lambda message: peer.build(message, BodyType.ERROR, waiting)  # type: ignore[method-assign]
+    with pytest.raises(TimedOut):
+        enroll(peer, Context(credential=SECRET, total_timeout_seconds=20, min_poll_seconds=2), clock)
+    assert len(peer.requests) <= 13
+    assert set(clock.slept[:-1]) == {2.0}
 
 
 def test_a_pending_request_is_given_up_on_ctrl_c_and_the_server_told(mac_ca: MakeCA) -> None:

@@ -47,6 +47,17 @@ def test_ca_certificates(ask: Ask, ca: Entity) -> None:
     assert ask(oids.IT_CA_CERTS, None).ca_certificates() == ()
 
 
+def _of_another_version(ca: Entity) -> bytes:
+    return ca.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09", 1)
+
+
+@pytest.mark.parametrize("spoil", [_of_another_version, lambda ca: ca.der.replace(b"\x17\x0d", b"\x16\x0d")])
+def test_a_certificate_that_is_none_is_a_bad_message(ask: Ask, ca: Entity, spoil: Callable[[Entity], bytes]) -> None:
+    with pytest.raises(BadMessage) as caught:
+        ask(oids.IT_CA_CERTS, [spoil(ca)]).ca_certificates()
+    assert caught.value.failure is FailureInfo.BAD_DATA_FORMAT
+
+
 def test_an_answer_to_another_question_is_refused(ask: Ask) -> None:
     with pytest.raises(BadMessage, match="caCerts"):
         ask(oids.IT_SUPP_LANG_TAGS, ["en"]).ca_certificates()
@@ -126,6 +137,14 @@ def crl(issuer: Entity, age: timedelta) -> x509.CertificateRevocationList:
     now = datetime.now(UTC).replace(microsecond=0)
     builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
     return builder.last_update(now - age).next_update(now + timedelta(days=1)).sign(issuer.key, hashes.SHA256())
+
+
+@pytest.mark.parametrize("content", [b"\x30\x00", b"\x02\x01\x09"])
+def test_a_crl_that_is_none_is_a_bad_message(ask: Ask, ca: Entity, content: bytes) -> None:
+    held = crl(ca, timedelta(days=2))
+    spoiled = held.public_bytes(Encoding.DER).replace(b"\x02\x01\x01", content, 1)
+    with pytest.raises(BadMessage):
+        ask(oids.IT_CRLS, [spoiled]).crl_update(held)
 
 
 def test_a_newer_crl(ask: Ask, ca: Entity, issued: Entity) -> None:

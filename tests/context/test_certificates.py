@@ -343,3 +343,12 @@ def test_eight_threads_share_one_trust() -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_certificate_or_crl_of_an_unknown_version_is_a_value_error() -> None:
+    certificate = der(ROOT).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09", 1)
+    with pytest.raises(ValueError, match=r"."):
+        load_certificate(certificate)
+    revoked = crl("root", key("ec"))
+    with pytest.raises(ValueError, match="version"):
+        Trust(ROOT, crls=[revoked.public_bytes(Encoding.DER).replace(b"\x02\x01\x01", b"\x02\x01\x09", 1)])
