@@ -328,6 +328,11 @@ class Responder:
         else:
             key = signer_key(verified)
             check.signer = self.store.certificate(key) if key is not None else None
+            if check.signer is not None and check.signer.certificate != verified.certificate:
+                # Another CA that we trust has our name; or ours, its signature written otherwise, to pass for unknown.
+                logger.info("a signer's certificate has issuer and serial number of one of ours")
+                text = _CREDENTIAL_TEXTS[FailureInfo.SIGNER_NOT_TRUSTED]
+                raise BadMessage(FailureInfo.SIGNER_NOT_TRUSTED, text)
             check.ra = is_ra(verified, self._ras)
             way.protector = self._signer
         way.verified = verified

@@ -7,27 +7,37 @@ import os
 import random
 import statistics
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from opensslcmp.asn1 import (
+    Certificate,
     CertifiedKeyPair,
     CertRepMessage,
     CertResponse,
+    Extension,
     PKIStatusInfo,
     admit,
     assemble,
+    attach_signature,
+    decode,
     encode,
     encode_body,
     make_header,
     oids,
     protected_part,
     tlv,
+    wrap,
 )
 from opensslcmp.asn1 import algorithm as identifier
+from opensslcmp.context.certificates import Trust, facts
+from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import ProtectionKind, verify
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
-from opensslcmp.server import MemoryStore
+from opensslcmp.server import CA, MemoryStore
 from tests.server.device import KEYS, certificate_of, conf, crmf, csr, name, revocation, said, status_of
 from tests.server.world import World
 
@@ -196,3 +206,27 @@ def test_10000_broken_messages_issue_nothing_and_each_is_answered(world: World) 
     assert len(kinds) > 3
     # The process is alive, and so is the transaction that was open.
     assert said(admit(world.responder.handle(confirmation))) == (B.PKICONF, None)
+
+
+def test_a_namesake_of_the_ca_updates_nobodys_certificate(
+    make: Callable[..., World], root: tuple[bytes, PrivateKey], tmp_path: Path
+) -> None:
+    namesake = CA.create(tmp_path / "namesake", "CN=Test CA")
+    namesake.close()
+    key = PrivateKey.load(tmp_path / "namesake" / "ca.key")
+    world = make(trust=Trust([root[0], namesake.certificate]))
+    victim = world.device().enroll(KEYS[0], "CN=victim")
+    tbs = decode(Certificate, victim).tbs
+    key_id = facts(namesake.certificate).key_id
+    assert key_id is not None
+    authority_key = Extension(extn_id=x509.ObjectIdentifier("2.5.29.35"), extn_value=wrap(0x30, wrap(0x80, key_id)))
+    forged = dataclasses.replace(tbs, subject_public_key_info=tlv(KEYS[1].public_key_der), extensions=[authority_key])
+    how = key.signature_algorithm()
+    certificate = attach_signature(encode(forged), how, key.sign(encode(forged), how))
+    thief = world.device().signing(certificate, KEYS[1])
+    for body in BodyType.KUR, BodyType.CR:
+        answer = thief.ask(body, crmf(KEYS[2], "CN=victim"))
+        assert said(answer) == (BodyType.ERROR, FailureInfo.SIGNER_NOT_TRUSTED)
+    assert (
+        said(world.device().signing(victim, KEYS[0]).ask(BodyType.KUR, crmf(KEYS[2], "CN=victim")))[0] is BodyType.KUP
+    )
