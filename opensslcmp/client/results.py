@@ -160,6 +160,9 @@ def crl_of(der: bytes) -> x509.CertificateRevocationList:
         BadMessage: badDataFormat, it is none.
     """
     try:
-        return x509.load_der_x509_crl(der)
+        crl = x509.load_der_x509_crl(der)
+        # Read on demand, and so where nobody expects that it fails.
+        _ = crl.issuer, crl.last_update_utc, crl.next_update_utc
+        return crl
     except (ValueError, x509.InvalidVersion) as error:
         raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a CRL that does not decode: {error}") from None
