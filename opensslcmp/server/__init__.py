@@ -13,6 +13,7 @@ from opensslcmp.server.authority import (
     RevocationRequest,
 )
 from opensslcmp.server.ca import CA, open_responder
+from opensslcmp.server.knowledge import Knowledge, RootUpdate
 from opensslcmp.server.memory import MemoryStore
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.profile import IssuingProfile
@@ -31,12 +32,14 @@ __all__ = [
     "InfoRequest",
     "Issued",
     "IssuingProfile",
+    "Knowledge",
     "MemoryStore",
     "Peer",
     "Pending",
     "Publisher",
     "Responder",
     "RevocationRequest",
+    "RootUpdate",
     "Rule",
     "SecretBook",
     "Stage",

@@ -132,11 +132,13 @@ class InfoRequest:
     Attributes:
         oid: dotted.
         value: DER, or None when absent.
+        cert_profile: the first certProfile named in the header.
         requester, peer, now: as in CertificateRequest.
     """
 
     oid: str
     value: bytes | None
+    cert_profile: str | None = None
     requester: Verified
     peer: Peer = _NOWHERE
     now: datetime

@@ -2,7 +2,8 @@
 
 The directory (mode 0700) holds ``ca.pem`` (the certificate, then its chain), ``ca.key`` (0600), ``ca.db`` (what was
 issued, revoked and is going on), ``vault.key`` (0600; opens the shared secrets in ``ca.db``) and ``ca.crl`` (DER, written
-anew whenever something is revoked).
+anew whenever something is revoked). ``encryption.pem`` (a certificate to encrypt for the CA with) and ``root-update.pem``
+(newWithNew, newWithOld, oldWithNew) are read when there, and told to who asks.
 
 What does not change from one certificate to the next is computed once; issuing is one encoding and one signature.
 """
@@ -22,17 +23,16 @@ from cryptography import x509
 
 from opensslcmp.asn1 import (
     AlgorithmIdentifier,
-    CertTemplate,
+    CRLStatus,
     Extension,
-    GeneralizedTime,
     InfoTypeAndValue,
     TBSCertificate,
-    UTCTime,
     Validity,
     attach_signature,
     decode,
-    elements,
+    decode_info,
     encode,
+    encode_info,
     oids,
     tlv,
     wrap,
@@ -43,9 +43,10 @@ from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import fresh_bytes
 from opensslcmp.credentials import KeySource, Signer
 from opensslcmp.enums import BodyType, FailureInfo
-from opensslcmp.errors import ProtectionError, Rejected
+from opensslcmp.errors import Rejected
 from opensslcmp.server.authority import CertificateRequest, InfoRequest, Issued, RevocationRequest
 from opensslcmp.server.crl import build_crl
+from opensslcmp.server.knowledge import Knowledge, RootUpdate
 from opensslcmp.server.profile import IssuingProfile, key_identifier, key_usage
 from opensslcmp.server.responder import Responder
 from opensslcmp.server.rules import ValidationProfile, profile_named
@@ -74,6 +75,7 @@ class CA:
         profiles: the first is for who names none; others are chosen by certProfile.
         crl_days: how long a CRL is good for; half-way it is made anew.
         crl_file: where the CRL is written; None: nowhere.
+        knowledge: what else it tells who asks.
         clock: seconds since 1970.
     """
 
@@ -88,6 +90,7 @@ class CA:
         profiles: Iterable[IssuingProfile] = (IssuingProfile(),),
         crl_days: float = 7.0,
         crl_file: Path | None = None,
+        knowledge: Knowledge | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         about = facts(certificate)
@@ -114,6 +117,7 @@ class CA:
         self._issuing_chain = (certificate, *self.chain)
         self._crl_days = crl_days
         self._crl_file = crl_file
+        self.knowledge = knowledge or Knowledge()
         self._crl_lock = threading.Lock()
         self._crl: tuple[int, float, bytes, datetime] | None = None
 
@@ -186,7 +190,7 @@ class CA:
         Raises:
             FileNotFoundError: there is no CA.
             OpenSSLError: the key does not load.
-            ValueError: the key is not the certificate's.
+            ValueError: the key is not the certificate's; ``root-update.pem`` does not fit together.
         """
         from opensslcmp.server.sqlstore import SQLStore
 
@@ -204,6 +208,7 @@ class CA:
             profiles=profiles,
             crl_days=crl_days,
             crl_file=place / "ca.crl",
+            knowledge=_knowledge_in(place),
             clock=clock,
         )
 
@@ -241,12 +246,7 @@ class CA:
             Rejected: badCertTemplate, unacceptedExtension.
             OpenSSLError: the key does not sign.
         """
-        profile = self._default
-        if request.cert_profile is not None:
-            chosen = self.profiles.get(request.cert_profile)
-            if chosen is None:
-                raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "no such certProfile")
-            profile = chosen
+        profile = self._profile(request.cert_profile)
         if request.issuer not in {None, _NULL_DN, self._subject} and not same_name(
             request.issuer or b"", self._subject
         ):
@@ -294,60 +294,54 @@ class CA:
             raise Rejected(FailureInfo.BAD_CERT_ID, "not a certificate of this CA")
 
     def info(self, request: InfoRequest) -> list[InfoTypeAndValue]:
-        """caCerts, rootCaCert, certReqTemplate, crlStatusList, currentCRL, suppLangTags, and which algorithms fit.
+        """What is known here: caCerts, rootCaCert, certReqTemplate, CRLs, which algorithms fit, the language.
 
         Raises:
-            Rejected: badDataFormat.
+            Rejected: badDataFormat; badCertTemplate, no such certProfile; badRequest, no common language.
+            BadMessage: badDataFormat.
 
         Source: RFC 9810, 5.3.19; RFC 9483, 4.3.
         """
-        make = InfoTypeAndValue.make
-        if request.oid == oids.IT_CA_CERTS:
-            return [make(oids.IT_CA_CERTS, wrap(0x30, b"".join(self._issuing_chain)))]
-        if request.oid == oids.IT_ROOT_CA_CERT:
-            try:
-                if request.value is not None:
-                    facts(request.value)
-            except ProtectionError:
-                raise Rejected(FailureInfo.BAD_DATA_FORMAT, "rootCaCert is no certificate") from None
-            return [make(oids.IT_ROOT_CA_KEY_UPDATE)]
-        if request.oid == oids.IT_CERT_REQ_TEMPLATE:
-            return [make(oids.IT_CERT_REQ_TEMPLATE, _REQUEST_TEMPLATE)]
         if request.oid == oids.IT_CURRENT_CRL:
-            return [make(oids.IT_CURRENT_CRL, self.crl())]
+            return [InfoTypeAndValue.make(oids.IT_CURRENT_CRL, self.crl())]
         if request.oid == oids.IT_CRL_STATUS_LIST:
             try:
-                wanted = self._wants_crl(request.value or b"")
+                wanted = self._wants_crl(decode_info(InfoTypeAndValue.make(request.oid, request.value)) or [])
             except ValueError:
                 raise Rejected(FailureInfo.BAD_DATA_FORMAT, "crlStatusList does not decode") from None
-            return [make(oids.IT_CRLS, wrap(0x30, self.crl()) if wanted else None)]
-        if request.oid == oids.IT_SUPP_LANG_TAGS:
-            return [make(oids.IT_SUPP_LANG_TAGS, wrap(0x30, encode("en")))]
-        constant = _CONSTANT_INFOS.get(request.oid)
-        return [make(request.oid, constant)] if constant is not None else []
+            return [encode_info(oids.IT_CRLS, [self.crl()] if wanted else None)]
+        return self.knowledge.answer(request, self._issuing_chain, self._profile(request.cert_profile))
 
-    def _wants_crl(self, statuses: bytes) -> bool:
+    def _profile(self, name: str | None) -> IssuingProfile:
+        """The profile of this name.
+
+        Raises:
+            Rejected: badCertTemplate, there is none.
+        """
+        if name is None:
+            return self._default
+        chosen = self.profiles.get(name)
+        if chosen is None:
+            raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "no such certProfile")
+        return chosen
+
+    def _wants_crl(self, statuses: list[CRLStatus]) -> bool:
         """A CRLStatus is about our CRL and has none, or an older one (RFC 9810, 5.3.19.17).
 
         Raises:
-            ValueError: it is no list of CRLStatus.
+            ValueError: a source that does not decode.
         """
-        crl = self.crl()
+        self.crl()
         assert self._crl is not None
         current = self._crl[3]
-        items = [statuses[a:b] for a, b in elements(statuses)]
-        if not items:
-            raise ValueError("no CRLStatus")
-        for item in items:
-            source, *rest = [item[a:b] for a, b in elements(item)]
-            if self._subject not in source and not (source[:1] == b"\xa0" and b"\x86" in source):
-                continue
-            if not rest:
+        places = {profile.crl_url for profile in self.profiles.values() if profile.crl_url}
+        for status in statuses:
+            ours = any(same_name(each, self._subject) for each in status.issuers) or any(
+                url in places or not places for url in status.urls
+            )
+            if ours and (status.newer_than is None or status.newer_than < current):
                 return True
-            kind: type[UTCTime] | type[GeneralizedTime] = UTCTime if rest[0][:1] == b"\x17" else GeneralizedTime
-            if decode(kind, rest[0]).as_datetime() < current:
-                return True
-        return not crl
+        return False
 
     # -- revocation ----------------------------------------------------------------------------------------------
 
@@ -434,20 +428,17 @@ def open_responder(
         raise
 
 
-_EC_P256 = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107")
-_REQUEST_TEMPLATE = wrap(
-    0x30,
-    encode(CertTemplate()) + wrap(0x30, wrap(0x30, encode(x509.ObjectIdentifier(oids.REG_CTRL_ALG_ID)) + _EC_P256)),
-)
-"""CertReqTemplateValue: nothing prescribed but a proposal for the key (RFC 9810, 5.3.19.16)."""
+def _knowledge_in(place: Path) -> Knowledge:
+    """From ``encryption.pem`` and ``root-update.pem``, where they are.
 
-_CONSTANT_INFOS = {
-    # id-ecPublicKey with P-256, and rsaEncryption.
-    oids.IT_SIGN_KEY_PAIR_TYPES: wrap(0x30, _EC_P256 + bytes.fromhex("300d06092a864886f70d0101010500")),
-    oids.IT_ENC_KEY_PAIR_TYPES: wrap(0x30, bytes.fromhex("300d06092a864886f70d0101010500") + _EC_P256),
-    # aes256-CBC; its parameters are chosen when it is used.
-    oids.IT_PREFERRED_SYMM_ALG: bytes.fromhex("300b060960864801650304012a"),
-}
+    Raises:
+        ValueError: the certificates of the root's update do not fit together.
+    """
+    encryption, update = place / "encryption.pem", place / "root-update.pem"
+    return Knowledge(
+        encryption_certificate=load_certificates(encryption)[0] if encryption.exists() else None,
+        root_updates=(RootUpdate.of(load_certificates(update)),) if update.exists() else (),
+    )
 
 
 def _serial_number() -> int:

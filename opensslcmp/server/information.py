@@ -24,8 +24,14 @@ def inform(turn: Turn) -> Answer:
     check.profile.check(Stage.INFO, check)
     answers: list[InfoTypeAndValue] = []
     for item in items:
+        value = item.value_der
         request = InfoRequest(
-            oid=item.oid, value=item.value_der, requester=check.verified, peer=check.peer, now=turn.moment
+            oid=item.oid,
+            value=None if value == b"\x05\x00" else value,
+            cert_profile=next(iter(check.message.cert_profile), None),
+            requester=check.verified,
+            peer=check.peer,
+            now=turn.moment,
         )
         try:
             answers += turn.authority.info(request)

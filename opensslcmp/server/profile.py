@@ -30,7 +30,7 @@ from opensslcmp.asn1 import (
 from opensslcmp.enums import FailureInfo
 from opensslcmp.errors import Rejected
 
-__all__ = ["IssuingProfile", "key_identifier", "key_usage"]
+__all__ = ["KEY_ALGORITHMS", "IssuingProfile", "key_identifier", "key_usage"]
 
 _TEMPLATE = FailureInfo.BAD_CERT_TEMPLATE
 _BASIC_CONSTRAINTS = "2.5.29.19"
@@ -57,6 +57,15 @@ _KEY_TYPES = {
     "2.16.840.1.101.3.4.3.18": "ml-dsa-65",
     "2.16.840.1.101.3.4.3.19": "ml-dsa-87",
 }
+KEY_ALGORITHMS = {
+    "rsa": bytes.fromhex("300d06092a864886f70d0101010500"),
+    **{
+        f"ec:{curve}": wrap(0x30, bytes.fromhex("06072a8648ce3d0201") + encode(x509.ObjectIdentifier(oid)))
+        for oid, curve in _CURVES.items()
+    },
+    **{kind: wrap(0x30, encode(x509.ObjectIdentifier(oid))) for oid, kind in _KEY_TYPES.items()},
+}
+"""AlgorithmIdentifier (DER) of the public keys of each type."""
 _USAGE_OF_A_CA = 0x0600
 """keyCertSign and cRLSign."""
 

@@ -35,6 +35,7 @@ from opensslcmp.asn1 import (
     RevDetails,
     bits,
     decode,
+    decode_info,
     der,
     elements,
     oids,
@@ -972,6 +973,31 @@ def info_values_are_where_they_belong(check: Check) -> str | None:
     for item in check.message.content():
         if item.oid in _WITHOUT_VALUE and item.value_der not in {None, _NULL}:
             return f"{oids.name_of(item.oid)} has a value"
+    return None
+
+
+_WITH_VALUE = frozenset((oids.IT_CRL_STATUS_LIST, oids.IT_SUPP_LANG_TAGS, oids.IT_KEY_PAIR_PARAM_REQ))
+
+
+@_rule(Stage.INFO, F.BAD_DATA_FORMAT, "RFC 9810, 5.3.19", bodies=_GENM)
+def info_values_are_there(check: Check) -> str | None:
+    """An infoType that asks with a value has one."""
+    for item in check.message.content():
+        if item.oid in _WITH_VALUE and item.value_der in {None, _NULL}:
+            return f"{oids.name_of(item.oid)} has no value"
+    return None
+
+
+@_rule(Stage.INFO, F.BAD_DATA_FORMAT, "RFC 9810, 5.3.19", bodies=_GENM)
+def info_values_decode(check: Check) -> str | None:
+    """The value of an infoType is of its type."""
+    for item in check.message.content():
+        if item.oid in _WITHOUT_VALUE or item.value_der == _NULL:
+            continue
+        try:
+            decode_info(item, max_items=check.message.limits.max_infos)
+        except BadMessage as error:
+            return error.text
     return None
 
 

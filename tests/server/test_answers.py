@@ -400,16 +400,6 @@ def test_genm_is_answered(world: World, device: Device) -> None:
     assert value(oids.IT_ROOT_CA_CERT) == (oids.IT_ROOT_CA_KEY_UPDATE, None)
     assert value(oids.IT_CURRENT_CRL) == (oids.IT_CURRENT_CRL, world.ca.crl())
     assert value(oids.IT_CERT_REQ_TEMPLATE)[1] is not None
-    names = b"\xa1" + bytes([len(facts(world.ca.certificate).subject) + 2])
-    names += b"\xa4" + bytes([len(facts(world.ca.certificate).subject)]) + facts(world.ca.certificate).subject
-    from opensslcmp.asn1 import encode, wrap
-
-    found, crls = value(oids.IT_CRL_STATUS_LIST, wrap(0x30, wrap(0x30, names)))
-    assert found == oids.IT_CRLS
-    assert crls is not None
-    assert world.ca.crl() in crls
-    have = encode(time(datetime.fromtimestamp(world.clock.now, UTC)))
-    assert value(oids.IT_CRL_STATUS_LIST, wrap(0x30, wrap(0x30, names + have))) == (oids.IT_CRLS, None)
 
 
 def test_an_unknown_info_type_is_refused_alone(device: Device) -> None:

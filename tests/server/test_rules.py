@@ -501,6 +501,16 @@ def _(world: World) -> Message:
     return world.device().send(B.GENM, info(oids.IT_CA_CERTS, b"\x02\x01\x00"))
 
 
+@breaks("info_values_are_there")
+def _(world: World) -> Message:
+    return world.device().send(B.GENM, info(oids.IT_CRL_STATUS_LIST))
+
+
+@breaks("info_values_decode")
+def _(world: World) -> Message:
+    return world.device().send(B.GENM, info(oids.IT_SUPP_LANG_TAGS, b"\x30\x03\x02\x01\x00"))
+
+
 # Broken in tests of their own below, by options or by other parties.
 ELSEWHERE = {
     "transaction_id_is_there",
