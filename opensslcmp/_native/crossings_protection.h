@@ -74,52 +74,58 @@ static int opensslcmp_hmac_of(const char *digest, const unsigned char *key, size
 }
 
 /* PasswordBasedMac (RFC 9810, 5.1.3.1): owf applied `iterations` times to secret || salt keys the HMAC. All of BASEKEY is the
- * key, as in OSSL_CRMF_pbm_new(3): HMAC takes keys of any length. */
+ * key, as in OSSL_CRMF_pbm_new(3): HMAC takes keys of any length.
+ * key has EVP_MAX_MD_SIZE bytes: with *key_length of them given nothing is derived, else they are an answer too. */
 static int opensslcmp_pbm(const char *owf, const char *mac, long long iterations, const unsigned char *salt,
                           size_t salt_length, const unsigned char *secret, size_t secret_length,
                           const unsigned char *data, size_t length, unsigned char *out, size_t *out_length,
-                          const unsigned char *expected, size_t expected_length)
+                          const unsigned char *expected, size_t expected_length, unsigned char *key, size_t *key_length)
 {
-    unsigned char key[EVP_MAX_MD_SIZE];
     unsigned int size = 0;
     EVP_MD_CTX *ctx = NULL;
     EVP_MD *md;
-    int result = -1, ok;
+    int result = -1, ok = 1;
 
     ERR_clear_error();
-    if ((md = opensslcmp_md(owf)) == NULL || (ctx = EVP_MD_CTX_new()) == NULL)
-        return -1;
-    ok = EVP_DigestInit_ex2(ctx, md, NULL) && EVP_DigestUpdate(ctx, secret, secret_length)
-        && EVP_DigestUpdate(ctx, salt, salt_length) && EVP_DigestFinal_ex(ctx, key, &size);
-    while (ok && --iterations > 0)
-        ok = EVP_DigestInit_ex2(ctx, NULL, NULL) && EVP_DigestUpdate(ctx, key, size) && EVP_DigestFinal_ex(ctx, key, &size);
+    if (*key_length == 0) {
+        if ((md = opensslcmp_md(owf)) == NULL || (ctx = EVP_MD_CTX_new()) == NULL)
+            return -1;
+        ok = EVP_DigestInit_ex2(ctx, md, NULL) && EVP_DigestUpdate(ctx, secret, secret_length)
+            && EVP_DigestUpdate(ctx, salt, salt_length) && EVP_DigestFinal_ex(ctx, key, &size);
+        while (ok && --iterations > 0)
+            ok = EVP_DigestInit_ex2(ctx, NULL, NULL) && EVP_DigestUpdate(ctx, key, size)
+                && EVP_DigestFinal_ex(ctx, key, &size);
+        EVP_MD_CTX_free(ctx);
+        *key_length = size;
+    }
     if (ok)
-        result = opensslcmp_hmac_of(mac, key, size, data, length, out, out_length, expected, expected_length);
-    EVP_MD_CTX_free(ctx);
-    OPENSSL_cleanse(key, sizeof(key));
+        result = opensslcmp_hmac_of(mac, key, *key_length, data, length, out, out_length, expected, expected_length);
     if (result >= 0)
         ERR_clear_error();
     return result;
 }
 
-/* PBMAC1 (RFC 8018, 7.1) with PBKDF2 and HMAC. */
-static int opensslcmp_pbmac1(const char *prf, const char *mac, long long iterations, size_t key_length,
+/* PBMAC1 (RFC 8018, 7.1) with PBKDF2 and HMAC; key as for opensslcmp_pbm, of size bytes. */
+static int opensslcmp_pbmac1(const char *prf, const char *mac, long long iterations, size_t size,
                              const unsigned char *salt, size_t salt_length, const unsigned char *secret,
                              size_t secret_length, const unsigned char *data, size_t length, unsigned char *out,
-                             size_t *out_length, const unsigned char *expected, size_t expected_length)
+                             size_t *out_length, const unsigned char *expected, size_t expected_length,
+                             unsigned char *key, size_t *key_length)
 {
-    unsigned char key[EVP_MAX_MD_SIZE];
     EVP_MD *md;
-    int result = -1;
+    int result = -1, ok = 1;
 
     ERR_clear_error();
-    if (key_length > sizeof(key) || iterations > INT_MAX)
+    if (size > EVP_MAX_MD_SIZE || iterations > INT_MAX)
         return -2;
-    if ((md = opensslcmp_md(prf)) != NULL
-        && PKCS5_PBKDF2_HMAC((const char *)secret, (int)secret_length, salt, (int)salt_length, (int)iterations, md,
-                             (int)key_length, key))
-        result = opensslcmp_hmac_of(mac, key, key_length, data, length, out, out_length, expected, expected_length);
-    OPENSSL_cleanse(key, sizeof(key));
+    if (*key_length == 0) {
+        ok = (md = opensslcmp_md(prf)) != NULL
+            && PKCS5_PBKDF2_HMAC((const char *)secret, (int)secret_length, salt, (int)salt_length, (int)iterations, md,
+                                 (int)size, key);
+        *key_length = size;
+    }
+    if (ok)
+        result = opensslcmp_hmac_of(mac, key, *key_length, data, length, out, out_length, expected, expected_length);
     if (result >= 0)
         ERR_clear_error();
     return result;

@@ -41,7 +41,7 @@ from opensslcmp.asn1 import (
     protected_part,
 )
 from opensslcmp.client.context import Context
-from opensslcmp.context.protection import ProtectionKind, Verified, fresh_bytes, protect
+from opensslcmp.context.protection import MacProtector, ProtectionKind, Verified, fresh_bytes, protect
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
 from opensslcmp.errors import BadMessage, CMPError, ProtectionError, Rejected, TimedOut, TransportError
 
@@ -112,6 +112,8 @@ class Transaction:
         self._signer: tuple[bytes, ...] = ()
         self._sent = False
         self._open = False
+        protector = None if context.unprotected_requests else context.protector
+        self._protector = protector.of_one_transaction() if isinstance(protector, MacProtector) else protector
         self.transaction_id = fresh_bytes(16)
 
     def __enter__(self) -> Transaction:
@@ -146,7 +148,7 @@ class Transaction:
         self, body_type: BodyType, body: bytes, general_info: Sequence[InfoTypeAndValue] = (), pvno: int = 2
     ) -> bytes:
         context = self._context
-        protector = None if context.unprotected_requests else context.protector
+        protector = self._protector
         nonce = fresh_bytes(16)
         header = make_header(
             pvno=pvno,

@@ -324,7 +324,8 @@ class Responder:
         check.verified = verified
         if verified.kind is ProtectionKind.MAC and verified.mac is not None and verified.reference is not None:
             check.secret = found[0]
-            way.protector = MacProtector(SharedSecret(verified.reference, found[0].value), verified.mac)
+            secret = SharedSecret(verified.reference, found[0].value)
+            way.protector = MacProtector(secret, verified.mac, verified.salt)
         else:
             key = signer_key(verified)
             check.signer = self.store.certificate(key) if key is not None else None

@@ -16,7 +16,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs12
 
 from opensslcmp._native import lib
-from opensslcmp.asn1 import NULL_DN, PBKDF2Params, PBMAC1Params, PBMParameter, admit, algorithm, assemble, make_header
+from opensslcmp.asn1 import (
+    NULL_DN,
+    AlgorithmIdentifier,
+    PBKDF2Params,
+    PBMAC1Params,
+    PBMParameter,
+    admit,
+    algorithm,
+    assemble,
+    decode,
+    make_header,
+)
 from opensslcmp.asn1 import der as encode
 from opensslcmp.asn1.gate import Message
 from opensslcmp.asn1.message import protected_part
@@ -91,7 +102,7 @@ def test_a_mac_verifies_with_its_secret_only(parameters: MacParameters) -> None:
     assert refused(protected, secrets=lambda reference: None) is FailureInfo.BAD_MESSAGE_CHECK
 
 
-def test_an_answer_mirrors_the_parameters_of_the_request_with_a_salt_of_its_own() -> None:
+def test_an_answer_mirrors_the_parameters_of_the_request_and_its_salt_when_asked_to() -> None:
     for parameters in MACS:
         request = admit(message(MacProtector(SECRET, parameters)))
         found = verify(request, secrets=secrets)
@@ -99,7 +110,33 @@ def test_an_answer_mirrors_the_parameters_of_the_request_with_a_salt_of_its_own(
         answer = admit(message(MacProtector(SECRET).like(found.mac)))
         assert verify(answer, secrets=secrets).mac == found.mac
         assert answer.protection_algorithm == request.protection_algorithm
-        assert request.header.protection_alg != answer.header.protection_alg
+        assert encode(request.header.protection_alg) != encode(answer.header.protection_alg)
+        answer = admit(message(MacProtector(SECRET).like(found.mac, found.salt)))
+        assert verify(answer, secrets=secrets).mac == found.mac
+        assert encode(request.header.protection_alg) == encode(answer.header.protection_alg)
+
+
+def test_a_derived_key_is_kept_for_what_verified_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protection, "_keys", {})
+    for parameters in MACS:
+        protected = admit(message(MacProtector(SECRET, parameters)))
+        protection._keys.clear()
+        for source in (lambda reference: b"wrong", lambda reference: None):
+            assert refused(protected, secrets=source) is FailureInfo.BAD_MESSAGE_CHECK
+            assert not protection._keys
+        first = verify(protected, secrets=secrets)
+        assert len(protection._keys) == 1
+        assert verify(protected, secrets=secrets) == first
+        assert refused(protected, secrets=lambda reference: b"wrong") is FailureInfo.BAD_MESSAGE_CHECK
+
+
+def test_derived_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protection, "_keys", {})
+    monkeypatch.setattr(protection, "_KEYS_KEPT", 3)
+    protector = MacProtector(SECRET)
+    for _ in range(5):
+        message(protector)
+    assert len(protection._keys) == 3
 
 
 def test_a_secret_source_may_answer_with_a_shared_secret() -> None:
@@ -416,7 +453,7 @@ def _resign(protector: Any, data: bytes, **changes: Any) -> bytes:
     """The message with other header fields, protected again over them."""
     whole = admit(data)
     identifier, make = protector.begin()
-    header = dataclasses.replace(whole.header, protection_alg=identifier, **changes)
+    header = dataclasses.replace(whole.header, protection_alg=decode(AlgorithmIdentifier, identifier), **changes)
     part = protected_part(header, whole.body_type, whole.body_der)
     return assemble(part, make(part), whole.extra_certs)
 

@@ -9,10 +9,11 @@ static const int OPENSSLCMP_KIND_ML_DSA_65;
 static const int OPENSSLCMP_KIND_ML_DSA_87;
 
 int opensslcmp_pbm(const char *, const char *, long long, const unsigned char *, size_t, const unsigned char *, size_t,
-                   const unsigned char *, size_t, unsigned char *, size_t *, const unsigned char *, size_t);
+                   const unsigned char *, size_t, unsigned char *, size_t *, const unsigned char *, size_t, unsigned char *,
+                   size_t *);
 int opensslcmp_pbmac1(const char *, const char *, long long, size_t, const unsigned char *, size_t,
                       const unsigned char *, size_t, const unsigned char *, size_t, unsigned char *, size_t *,
-                      const unsigned char *, size_t);
+                      const unsigned char *, size_t, unsigned char *, size_t *);
 int opensslcmp_verify(const unsigned char *, size_t, int, int, int, int, const char *, int, const unsigned char *, size_t,
                       const unsigned char *, size_t);
 int opensslcmp_sign(EVP_PKEY *, const char *, int, const unsigned char *, size_t, unsigned char *, size_t *);
