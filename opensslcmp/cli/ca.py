@@ -38,19 +38,28 @@ def init(
     ] = "CN=CMP CA",
     key: Annotated[str, typer.Option("--key", help="Kind of its key: ec:P-256, rsa:3072, ed25519...")] = "ec:P-256",
     days: Annotated[float, typer.Option("--days", help="Validity of its certificate", min=0)] = 3650,
+    crl_url: Annotated[
+        str | None,
+        typer.Option(
+            "--crl_url", help="Where clients will get the CRL; its certificates carry it", metavar="http://HOST/crl"
+        ),
+    ] = None,
     as_json: AsJSON = False,
 ) -> None:
     """Make a CA in a directory.
 
     The directory then holds ca.pem, its key ca.key and the key of the secrets vault.key (both mode 0600), the database
     ca.db and the CRL ca.crl. A CA that is there already is never overwritten.
+
+    With --crl-url every certificate says where the CRL is (cRLDistributionPoints), and "serve" answers at the path of that
+    URL too. It is kept in opensslcmp.toml, and cannot be told to certificates that are issued already.
     """
     from opensslcmp.server.ca import CA
 
     if key.startswith(("pkcs11:", "file:")):
         raise UsageError("--key is a kind of key to make, such as ec:P-256")
     try:
-        ca = CA.create(directory, _name(subject), key, days)
+        ca = CA.create(directory, _name(subject), key, days, crl_url=crl_url)
     except FileExistsError as error:
         raise InputError(str(error)) from None
     ca.close()
@@ -63,6 +72,7 @@ def init(
             "subject": certificate.subject.rfc4514_string(),
             "not_after": certificate.not_valid_after_utc.isoformat(),
             "sha256": fingerprint,
+            "crl_url": crl_url,
         }
         give_json(told)
     else:
@@ -180,14 +190,25 @@ def _ready(url: str) -> None:
 
 def load_app(directory: Path, profile: str, paths: tuple[str, ...]) -> App:
     """The application of a CA's directory; each worker process makes its own."""
-    from opensslcmp.server.app import App
+    from opensslcmp.server.app import App, Document
     from opensslcmp.server.ca import CA, open_responder
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     responder = open_responder(directory, profile=profile)
-    crl = responder.authority.crl if isinstance(responder.authority, CA) else None
+    ca = responder.authority
+    assert isinstance(ca, CA)
+
+    def crl() -> Document:
+        current = ca.current_crl()
+        return Document(content=current.content, made_at=current.made_at, good_until=current.good_until)
+
+    def tick() -> None:
+        responder.sweep()
+        ca.publish()
+
+    crl_paths = {"/crl", ca.settings.crl_path or "/crl"}
     # The CA waits for its own disk only, so threads would cost more than they bring; --workers uses more cores.
-    return App(responder, crl=crl, paths=paths, threads=0, on_close=responder.close)
+    return App(responder, crl=crl, crl_paths=crl_paths, paths=paths, threads=0, tick=tick, on_close=responder.close)
 
 
 def _open(directory: Path) -> CA:

@@ -22,14 +22,18 @@ operation in ``Peer.operation``.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any, Protocol, TypeAlias
 
 from opensslcmp.server.peer import Peer
 
-__all__ = ["OPERATIONS", "App", "Handler"]
+__all__ = ["OPERATIONS", "App", "Document", "Handler"]
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -73,19 +77,36 @@ class _Gone(Exception):
     """The client closed the connection before its body was complete."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """What GET brings.
+
+    Attributes:
+        content: the bytes.
+        made_at, good_until: seconds since 1970; None when it does not matter.
+    """
+
+    content: bytes
+    made_at: float | None = None
+    good_until: float | None = None
+
+
 class App:
     """An ASGI application that puts a responder behind HTTP.
 
     Args:
         responder: answers messages.
-        crl: gives the current CRL in DER, or None when there is none; it is then served at ``crl_path``.
-        crl_path: where.
+        crl: gives the current CRL in DER, or None when there is none; it is then served at ``crl_paths``.
+        crl_paths: where.
         paths: further paths that mean the same as ``/.well-known/cmp``, such as ``/`` or ``/pkix/`` for old clients.
         max_request_bytes: longer bodies get 413.
         read_timeout_seconds: within which a body must be complete.
         threads: in which ``handle`` runs, so that messages wait for each other only when all are busy. With 0 it runs
             in the event loop's own thread, one message after the other: a tenth to a quarter less CPU per enrollment
             with a CA on a local disk, but nothing else is served while an authority waits for somebody.
+        tick: called in a thread of its own from the server's start to its end, for what is to be done when no message
+            comes: ending overdue transactions, making the next CRL. What it raises is logged.
+        tick_seconds: how often.
         on_close: called when the server ends, after the last message.
 
     The application also answers ``GET /healthz`` with ``ok``.
@@ -95,19 +116,25 @@ class App:
         self,
         responder: Handler,
         *,
-        crl: Callable[[], bytes | None] | None = None,
-        crl_path: str = "/crl",
+        crl: Callable[[], bytes | Document | None] | None = None,
+        crl_paths: Iterable[str] = ("/crl",),
         paths: Iterable[str] = (),
         max_request_bytes: int = 1 << 20,
         read_timeout_seconds: float = 30,
         threads: int = 8,
+        tick: Callable[[], object] | None = None,
+        tick_seconds: float = 5,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self._responder = responder
         self._paths = frozenset({_ROOT, *paths})
-        self._documents: dict[str, tuple[Callable[[], bytes | None], bytes]] = {"/healthz": (lambda: b"ok\n", _TEXT)}
+        self._documents: dict[str, tuple[Callable[[], bytes | Document | None], bytes]] = {
+            "/healthz": (lambda: b"ok\n", _TEXT)
+        }
         if crl is not None:
-            self._documents[crl_path] = (crl, b"application/pkix-crl")
+            self._documents |= dict.fromkeys(crl_paths, (crl, b"application/pkix-crl"))
+        self._tick = tick
+        self._tick_seconds = tick_seconds
         self._max_request_bytes = max_request_bytes
         self._read_timeout_seconds = read_timeout_seconds
         self._threads = ThreadPoolExecutor(threads, "cmp") if threads else None
@@ -127,7 +154,8 @@ class App:
     async def _answer(self, scope: Message, receive: Receive) -> _Response:
         path, method = scope["path"], scope["method"]
         if (document := self._documents.get(path)) is not None:
-            return await self._document(method, *document)
+            asked = next((value for name, value in scope["headers"] if name == b"if-none-match"), b"")
+            return await self._document(method, asked, *document)
         place = self._place(path)
         if place is None:
             return _text(404, "there is nothing at this path; CMP is at /.well-known/cmp")
@@ -179,7 +207,9 @@ class App:
                 return label, operation
         return None
 
-    async def _document(self, method: str, make: Callable[[], bytes | None], content_type: bytes) -> _Response:
+    async def _document(
+        self, method: str, known: bytes, make: Callable[[], bytes | Document | None], content_type: bytes
+    ) -> _Response:
         if method not in {"GET", "HEAD"}:
             return _text(405, "this is to be read", (b"allow", b"GET, HEAD"))
         try:
@@ -189,7 +219,12 @@ class App:
             return _text(500, "the server failed")
         if content is None:
             return _text(404, "there is none yet")
-        return 200, content_type, content, ()
+        if isinstance(content, bytes):
+            return 200, content_type, content, ()
+        headers = tuple(_headers_of(content, time.time()))
+        if dict(headers)[b"etag"] in [each.strip().removeprefix(b"W/") for each in known.split(b",")]:
+            return 304, None, b"", headers
+        return 200, content_type, content.content, headers
 
     async def _run(self, work: Callable[[], Any]) -> Any:
         if self._threads is None:
@@ -197,14 +232,29 @@ class App:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
+        ticking: asyncio.Task[None] | None = None
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                if self._tick is not None:
+                    ticking = asyncio.create_task(self._keep_ticking(self._tick))
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                if ticking is not None:
+                    ticking.cancel()
+                    await asyncio.wait([ticking])
                 await asyncio.get_running_loop().run_in_executor(None, self.close)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    async def _keep_ticking(self, tick: Callable[[], object]) -> None:
+        with ThreadPoolExecutor(1, "cmp-tick") as thread:  # at the end it waits for a tick that has begun
+            while True:
+                try:
+                    await asyncio.get_running_loop().run_in_executor(thread, tick)
+                except Exception:
+                    _log.exception("what is to be done now and then failed")
+                await asyncio.sleep(self._tick_seconds)
 
     def close(self) -> None:
         """Wait for the messages that are worked on, end the threads, and call ``on_close``."""
@@ -219,6 +269,21 @@ _Response: TypeAlias = tuple[int, bytes | None, bytes, tuple[tuple[bytes, bytes]
 
 def _text(status: int, text: str, *headers: tuple[bytes, bytes]) -> _Response:
     return status, _TEXT, text.encode() + b"\n", headers
+
+
+def _headers_of(document: Document, now: float) -> Iterator[tuple[bytes, bytes]]:
+    """For caches: ask each time, since a document may change at once, but a copy does until it ends when we are down.
+
+    Source: RFC 9110, 8.8; RFC 9111, 5.2.2; RFC 5861, 4.
+    """
+    yield b"etag", b'"%s"' % hashlib.sha256(document.content).hexdigest()[:32].encode()
+    if document.made_at is not None:
+        yield b"last-modified", formatdate(document.made_at, usegmt=True).encode()
+    rest = b""
+    if document.good_until is not None:
+        yield b"expires", formatdate(document.good_until, usegmt=True).encode()
+        rest = b", stale-if-error=%d" % max(0, int(document.good_until - now))
+    yield b"cache-control", b"no-cache" + rest
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
@@ -238,7 +303,7 @@ async def _respond(
     send: Send, status: int, content_type: bytes | None, body: bytes, headers: tuple[tuple[bytes, bytes], ...]
 ) -> None:
     # With Content-Length, and the body in one event: the server writes both in one segment.
-    fields = [(b"content-length", str(len(body)).encode("ascii")), *headers]
+    fields = [*headers] if status == 304 else [(b"content-length", str(len(body)).encode("ascii")), *headers]
     if content_type is not None:
         fields.append((b"content-type", content_type))
     await send({"type": "http.response.start", "status": status, "headers": fields})

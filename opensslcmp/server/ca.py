@@ -1,9 +1,10 @@
 """A certification authority in a directory, with its key in libcrypto.
 
 The directory (mode 0700) holds ``ca.pem`` (the certificate, then its chain), ``ca.key`` (0600), ``ca.db`` (what was
-issued, revoked and is going on), ``vault.key`` (0600; opens the shared secrets in ``ca.db``) and ``ca.crl`` (DER, written
-anew whenever something is revoked). ``encryption.pem`` (a certificate to encrypt for the CA with) and ``root-update.pem``
-(newWithNew, newWithOld, oldWithNew) are read when there, and told to who asks.
+issued, revoked and is going on), ``vault.key`` (0600; opens the shared secrets in ``ca.db``), ``ca.crl`` (DER, written
+anew whenever something is revoked) and, when there is something to say, ``opensslcmp.toml`` (``settings.Settings``).
+``encryption.pem`` (a certificate to encrypt for the CA with) and ``root-update.pem`` (newWithNew, newWithOld,
+oldWithNew) are read when there, and told to who asks.
 
 What does not change from one certificate to the next is computed once; issuing is one encoding and one signature.
 """
@@ -16,8 +17,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeGuard
 
 from cryptography import x509
 
@@ -51,7 +54,8 @@ from opensslcmp.server.profile import IssuingProfile, key_identifier, key_usage
 from opensslcmp.server.responder import Responder
 from opensslcmp.server.rules import ValidationProfile, profile_named
 from opensslcmp.server.secret_book import Sealer, SecretBook
-from opensslcmp.server.store import Store, StoredSecret
+from opensslcmp.server.settings import Settings
+from opensslcmp.server.store import Conflict, Publication, Store, StoredSecret
 from opensslcmp.server.vault import Vault
 
 __all__ = ["CA", "open_responder"]
@@ -76,6 +80,7 @@ class CA:
         crl_days: how long a CRL is good for; half-way it is made anew.
         crl_file: where the CRL is written; None: nowhere.
         knowledge: what else it tells who asks.
+        settings: where CRL and certificate are to be had; for profiles that do not say it themselves.
         clock: seconds since 1970.
     """
 
@@ -91,6 +96,7 @@ class CA:
         crl_days: float = 7.0,
         crl_file: Path | None = None,
         knowledge: Knowledge | None = None,
+        settings: Settings = Settings(),  # noqa: B008 -- immutable
         clock: Callable[[], float] = time.time,
     ) -> None:
         about = facts(certificate)
@@ -98,7 +104,8 @@ class CA:
         self.chain = tuple(chain)
         self.store = store
         self.secrets = SecretBook(store, sealer, clock=clock)
-        self.profiles = {profile.name: profile for profile in profiles}
+        self.settings = settings
+        self.profiles = {profile.name: _located(profile, settings) for profile in profiles}
         self._default = next(iter(self.profiles.values()))
         self.reuse_key = self._default.reuse_key
         self.reissue = self._default.reissue
@@ -119,7 +126,7 @@ class CA:
         self._crl_file = crl_file
         self.knowledge = knowledge or Knowledge()
         self._crl_lock = threading.Lock()
-        self._crl: tuple[int, float, bytes, datetime] | None = None
+        self._crl: Publication | None = None
 
     # -- its directory -------------------------------------------------------------------------------------------
 
@@ -133,6 +140,8 @@ class CA:
         *,
         profiles: Iterable[IssuingProfile] = (IssuingProfile(),),
         crl_days: float = 7.0,
+        crl_url: str | None = None,
+        issuer_url: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> CA:
         """A new CA with a self-signed certificate, in a directory that is made when it is not there.
@@ -142,10 +151,11 @@ class CA:
             key: kind of a new key (``PrivateKey.generate``); any other source of a key is used and not written down.
             days: validity of its certificate.
             profiles, crl_days, clock: as for ``open``.
+            crl_url, issuer_url: where its CRL and its certificate are going to be had, for the certificates it issues.
 
         Raises:
             FileExistsError: there is a CA already.
-            ValueError: no such kind of key, or a subject that is none.
+            ValueError: no such kind of key, a subject or a URL that is none.
 
         Source: RFC 5280, 4.2.1.3 and 4.2.1.9; RFC 9483, 3.2 (digitalSignature, since it signs messages).
         """
@@ -153,8 +163,9 @@ class CA:
         name = x509.Name.from_rfc4514_string(subject) if isinstance(subject, str) else subject
         if not name.rdns:
             raise ValueError("a CA needs a subject")
+        settings = Settings(crl_url=crl_url, issuer_url=issuer_url).text()
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for existing in ("ca.pem", "ca.key", "ca.db", "vault.key"):
+        for existing in ("ca.pem", "ca.key", "ca.db", "vault.key", "opensslcmp.toml"):
             if (place / existing).exists():
                 raise FileExistsError(f"{place / existing} is there already")
         if isinstance(key, str) and not key.startswith(("pkcs11:", "file:")):
@@ -165,6 +176,8 @@ class CA:
         certificate = _self_signed(private, name.public_bytes(), days)
         _write_new(place / "ca.pem", _pem(certificate), mode=0o644)
         Vault.create(place / "vault.key")
+        if settings:
+            _write_new(place / "opensslcmp.toml", settings.encode(), mode=0o644)
         source = None if (place / "ca.key").exists() else private
         result = cls.open(place, key=source, profiles=profiles, crl_days=crl_days, clock=clock)
         result.crl()
@@ -190,7 +203,8 @@ class CA:
         Raises:
             FileNotFoundError: there is no CA.
             OpenSSLError: the key does not load.
-            ValueError: the key is not the certificate's; ``root-update.pem`` does not fit together.
+            ValueError: the key is not the certificate's; ``opensslcmp.toml`` has what is not known; ``root-update.pem``
+                does not fit together.
         """
         from opensslcmp.server.sqlstore import SQLStore
 
@@ -199,6 +213,7 @@ class CA:
         private = PrivateKey.load(place / "ca.key" if key is None else key, password)
         if private.public_key_der != facts(certificate).spki:
             raise ValueError("the key is not the CA certificate's")
+        settings = Settings.load(place / "opensslcmp.toml")
         return cls(
             certificate,
             private,
@@ -209,6 +224,7 @@ class CA:
             crl_days=crl_days,
             crl_file=place / "ca.crl",
             knowledge=_knowledge_in(place),
+            settings=settings,
             clock=clock,
         )
 
@@ -331,9 +347,7 @@ class CA:
         Raises:
             ValueError: a source that does not decode.
         """
-        self.crl()
-        assert self._crl is not None
-        current = self._crl[3]
+        current = datetime.fromtimestamp(self.current_crl().made_at, UTC)
         places = {profile.crl_url for profile in self.profiles.values() if profile.crl_url}
         for status in statuses:
             ours = any(same_name(each, self._subject) for each in status.issuers) or any(
@@ -351,30 +365,69 @@ class CA:
         Raises:
             OpenSSLError: the key does not sign.
         """
+        return self.current_crl().content
+
+    def current_crl(self) -> Publication:
+        """The CRL of now, with its number and its times; all workers on a store show the same one.
+
+        Whoever makes a CRL reads its predecessor first, then what is revoked, and gives it the next number in the store
+        only if nobody else did: so a greater number never tells less.
+
+        Raises:
+            OpenSSLError: the key does not sign.
+
+        Source: RFC 5280, 5.1 and 5.2.3.
+        """
         now = self._clock()
         known = self._crl
-        if known is not None and known[0] == self.store.revision() and now < known[1]:
-            return known[2]
+        if self._is_current(known, now):
+            return known
         with self._crl_lock:
-            known = self._crl
-            revision, revocations = self.store.revocations(now)
-            if known is not None and known[0] == revision and now < known[1]:
-                return known[2]
-            this_update = datetime.fromtimestamp(now, UTC).replace(microsecond=0)
-            crl = build_crl(
-                issuer=self._subject,
-                key=self._key,
-                algorithm=self._algorithm,
-                key_id=self._key_id,
-                number=self.store.next_number("crl"),
-                this_update=this_update,
-                next_update=this_update + timedelta(days=self._crl_days),
-                revocations=revocations,
-            )
-            self._crl = (revision, now + self._crl_days * 43200.0, crl, this_update)
-            if self._crl_file is not None:
-                _replace(self._crl_file, crl)
-            return crl
+            while True:
+                known = self.store.publication("crl")
+                if self._is_current(known, now):
+                    self._crl = known
+                    return known
+                made = self._make_crl(known.number + 1 if known else 1, now)
+                with contextlib.suppress(Conflict):  # then another worker was faster
+                    self.store.publish(made)
+                    self._write_crl(made)
+
+    def _is_current(self, crl: Publication | None, now: float) -> TypeGuard[Publication]:
+        if crl is None or crl.revision != self.store.revision():
+            return False
+        return now < min((crl.made_at + crl.good_until) / 2, crl.made_at + self._crl_days * 43200.0)
+
+    def _make_crl(self, number: int, now: float) -> Publication:
+        revision, revocations = self.store.revocations(now)
+        this_update = datetime.fromtimestamp(now, UTC).replace(microsecond=0)
+        next_update = this_update + timedelta(days=self._crl_days)
+        crl = build_crl(
+            issuer=self._subject,
+            key=self._key,
+            algorithm=self._algorithm,
+            key_id=self._key_id,
+            number=number,
+            this_update=this_update,
+            next_update=next_update,
+            revocations=revocations,
+        )
+        return Publication(
+            name="crl",
+            number=number,
+            revision=revision,
+            made_at=this_update.timestamp(),
+            good_until=next_update.timestamp(),
+            content=crl,
+        )
+
+    def _write_crl(self, crl: Publication) -> None:
+        while self._crl_file is not None:
+            _replace(self._crl_file, crl.content)
+            last = self.store.publication("crl")
+            if last is None or last.number == crl.number:
+                return
+            crl = last  # another worker's, which may have been written before ours
 
     def publish(self) -> None:
         """Write the CRL, because something was revoked."""
@@ -438,6 +491,14 @@ def _knowledge_in(place: Path) -> Knowledge:
     return Knowledge(
         encryption_certificate=load_certificates(encryption)[0] if encryption.exists() else None,
         root_updates=(RootUpdate.of(load_certificates(update)),) if update.exists() else (),
+    )
+
+
+def _located(profile: IssuingProfile, settings: Settings) -> IssuingProfile:
+    return replace(
+        profile,
+        crl_url=profile.crl_url or settings.crl_url,
+        issuer_url=profile.issuer_url or settings.issuer_url,
     )
 
 

@@ -11,6 +11,7 @@ from opensslcmp.server.store import (
     CertificateState,
     Change,
     Conflict,
+    Publication,
     Revocation,
     StoredSecret,
     Transaction,
@@ -48,7 +49,7 @@ class MemoryStore:
         self._by_key: dict[bytes, list[bytes]] = {}
         self._revocations: dict[bytes, Revocation] = {}
         self._revision = 0
-        self._numbers: dict[str, int] = {}
+        self._publications: dict[str, Publication] = {}
         self._secrets: dict[bytes, StoredSecret] = {}
 
     def look(self, transaction_id: bytes, request_hash: bytes) -> tuple[Transaction | None, bytes | None]:
@@ -147,11 +148,18 @@ class MemoryStore:
         with self._lock:
             return self._revision
 
-    def next_number(self, name: str) -> int:
-        """As ``Store.next_number``."""
+    def publication(self, name: str) -> Publication | None:
+        """As ``Store.publication``."""
         with self._lock:
-            self._numbers[name] = self._numbers.get(name, 0) + 1
-            return self._numbers[name]
+            return self._publications.get(name)
+
+    def publish(self, publication: Publication) -> None:
+        """As ``Store.publish``."""
+        with self._lock:
+            last = self._publications.get(publication.name)
+            if publication.number != (last.number + 1 if last else 1):
+                raise Conflict
+            self._publications[publication.name] = publication
 
     def secret(self, reference: bytes) -> StoredSecret | None:
         """As ``Store.secret``."""

@@ -44,6 +44,7 @@ from opensslcmp.server.store import (
     CertificateState,
     Change,
     Conflict,
+    Publication,
     Revocation,
     StoredSecret,
     Transaction,
@@ -124,6 +125,16 @@ _secrets = Table(
 )
 _numbers = Table(
     "numbers", _metadata, Column("name", String, primary_key=True), Column("value", Integer, nullable=False)
+)
+_publications = Table(
+    "publications",
+    _metadata,
+    Column("name", String, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("good_until", Float, nullable=False),
+    Column("content", LargeBinary, nullable=False),
 )
 
 _REVISION = "revocations"
@@ -241,7 +252,14 @@ class SQLStore:
         self._get_revocations = prepared(select(r).where(r.c.not_after > bindparam("now")))
         self._get_number = prepared(select(n.c.value).where(n.c.name == bindparam("which")))
         self._count_up = prepared(update(n).where(n.c.name == bindparam("which")).values(value=n.c.value + 1))
-        self._add_number = prepared(insert(n))
+        p = _publications
+        self._get_publication = prepared(select(p).where(p.c.name == bindparam("which")))
+        self._add_publication = prepared(insert(p))
+        self._change_publication = prepared(
+            update(p)
+            .where(p.c.name == bindparam("which"), p.c.number == bindparam("expected"))
+            .values({name: bindparam(name) for name in ("number", "revision", "made_at", "good_until", "content")})
+        )
         self._get_secret = prepared(select(s).where(s.c.reference == bindparam("which")))
         self._add_secret = prepared(insert(s))
         self._remove_secret = prepared(delete(s).where(s.c.reference == bindparam("which")))
@@ -435,13 +453,32 @@ class SQLStore:
         value: int = self._get_number.value(self._connection(), which=_REVISION)
         return value
 
-    def next_number(self, name: str) -> int:
-        """As ``Store.next_number``."""
+    def publication(self, name: str) -> Publication | None:
+        """As ``Store.publication``."""
+        row = self._get_publication(self._connection(), which=name).fetchone()
+        if row is None:
+            return None
+        name, number, revision, made_at, good_until, content = row
+        return Publication(
+            name=name, number=number, revision=revision, made_at=made_at, good_until=good_until, content=content
+        )
+
+    def publish(self, publication: Publication) -> None:
+        """As ``Store.publish``."""
+        values = {
+            "number": publication.number,
+            "revision": publication.revision,
+            "made_at": publication.made_at,
+            "good_until": publication.good_until,
+            "content": publication.content,
+        }
         with self._write() as connection:
-            if not self._count_up(connection, which=name).rowcount:
-                self._add_number(connection, name=name, value=1)
-            value: int = self._get_number.value(connection, which=name)
-        return value
+            if publication.number == 1:
+                self._add_publication(connection, name=publication.name, **values)
+            elif not self._change_publication(
+                connection, which=publication.name, expected=publication.number - 1, **values
+            ).rowcount:
+                raise Conflict
 
     # -- secrets -------------------------------------------------------------------------------------------------
 

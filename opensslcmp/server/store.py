@@ -24,6 +24,7 @@ __all__ = [
     "CertificateState",
     "Change",
     "Conflict",
+    "Publication",
     "Revocation",
     "Store",
     "StoredSecret",
@@ -130,6 +131,26 @@ class Revocation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Publication:
+    """What all workers show the same of, such as the CRL.
+
+    Attributes:
+        name: ``crl``.
+        number: one more than that of the publication before, starting with 1.
+        revision: of the revocations in it.
+        made_at, good_until: its time.
+        content: DER.
+    """
+
+    name: str
+    number: int
+    revision: int
+    made_at: float
+    good_until: float
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StoredSecret:
     """A secret as it is kept: sealed, so that the store alone gives it away to nobody.
 
@@ -212,8 +233,15 @@ class Store(Protocol):
     def revision(self) -> int:
         """The revision of the revocations."""
 
-    def next_number(self, name: str) -> int:
-        """A number greater than all that were given under ``name`` before, starting with 1."""
+    def publication(self, name: str) -> Publication | None:
+        """What was published last under this name."""
+
+    def publish(self, publication: Publication) -> None:
+        """Put it in the place of the one before.
+
+        Raises:
+            Conflict: its number is not the next one.
+        """
 
     def secret(self, reference: bytes) -> StoredSecret | None:
         """The secret under this reference."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from opensslcmp.server.app import OPERATIONS, App
+from opensslcmp.server.app import OPERATIONS, App, Document
 from opensslcmp.server.peer import Peer
 from tests.server.web_client import environment, exchange, post, read_response, running
 
@@ -185,6 +185,28 @@ def test_the_crl_is_served_in_der() -> None:
     assert (status, headers["content-type"], body) == (200, "application/pkix-crl", b"crl")
 
 
+def test_a_document_is_asked_for_anew_and_sent_only_when_it_changed() -> None:
+    document = Document(content=b"crl", made_at=1_000_000_000, good_until=4_000_000_000)
+
+    def get(path: str = "/pki/ca.crl", **asked: str) -> tuple[int, dict[str, str], bytes]:
+        app = App(Recorder(), crl=lambda: document, crl_paths=["/pki/ca.crl"])
+        return ask(app, path, method="GET", headers={name.replace("_", "-"): value for name, value in asked.items()})
+
+    status, headers, body = get()
+    assert (status, body) == (200, b"crl")
+    assert headers["last-modified"] == "Sun, 09 Sep 2001 01:46:40 GMT"
+    assert headers["expires"] == "Tue, 02 Oct 2096 07:06:40 GMT"
+    assert headers["cache-control"].startswith("no-cache, stale-if-error=")
+    known = f'"other", W/{headers["etag"]}'
+    status, again, body = get(if_none_match=known)
+    assert (status, body, again["etag"]) == (304, b"", headers["etag"])
+    assert "content-length" not in again
+    document = Document(content=b"new crl")
+    status, headers, body = get(if_none_match=known)
+    assert (status, body, headers["cache-control"]) == (200, b"new crl", "no-cache")
+    assert get("/crl")[0] == 404
+
+
 def test_the_crl_is_404_while_there_is_none_and_500_when_it_fails(caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> bytes:
         raise OSError("disk")
@@ -197,6 +219,38 @@ def test_the_crl_is_404_while_there_is_none_and_500_when_it_fails(caplog: pytest
 def test_health_is_told() -> None:
     assert ask(App(Recorder()), "/healthz", method="GET")[::2] == (200, b"ok\n")
     assert ask(App(Recorder()), "/healthz", method="POST")[1]["allow"] == "GET, HEAD"
+
+
+def test_ticks_come_while_the_server_runs_and_survive_their_failures(caplog: pytest.LogCaptureFixture) -> None:
+    ticks: list[int] = []
+    enough = threading.Event()
+
+    def tick() -> None:
+        ticks.append(len(ticks))
+        if len(ticks) == 3:
+            enough.set()
+        raise OSError("disk")
+
+    async def run() -> None:
+        events: asyncio.Queue[Any] = asyncio.Queue()
+        sent: list[str] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        app = App(Recorder(), tick=tick, tick_seconds=0.001)
+        server = asyncio.create_task(app({"type": "lifespan"}, events.get, send))
+        await events.put({"type": "lifespan.startup"})
+        assert await asyncio.to_thread(enough.wait, 10)
+        await events.put({"type": "lifespan.shutdown"})
+        await server
+        assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+    asyncio.run(run())
+    count = len(ticks)
+    assert count >= 3
+    assert "disk" in caplog.text
+    assert len(ticks) == count
 
 
 def test_the_life_span_ends_with_what_was_to_be_closed() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,71 @@ def test_the_crl_is_made_anew_half_way(tmp_path: Path, clock: Clock) -> None:
     assert second.next_update_utc is not None
     assert second.next_update_utc.timestamp() == int(clock.now) + 2 * 86400
     ca.close()
+
+
+def test_workers_show_the_same_crl_and_its_number_never_goes_back(tmp_path: Path, clock: Clock) -> None:
+    def number(crl: bytes) -> int:
+        return x509.load_der_x509_crl(crl).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+    CA.create(tmp_path / "ca", clock=clock).close()
+    workers: list[Any] = [open_responder(tmp_path / "ca", clock=clock) for _ in range(3)]
+    cas: list[CA] = [worker.authority for worker in workers]
+    cas[0].add_secret("device", "secret")
+    device = mac_device(workers[0].handle, clock)
+    for count in range(1, 4):
+        assert len({ca.crl() for ca in cas}) == 1
+        assert number(cas[0].crl()) == count
+        certificate_of(device.ask(B.IR, crmf(KEYS[0])))
+        assert said(device.send(B.CERT_CONF, [])) == (B.PKICONF, None)
+        with ThreadPoolExecutor(3) as threads:
+            shown = list(threads.map(CA.crl, cas))
+        assert len(set(shown)) == 1
+        assert len(x509.load_der_x509_crl(shown[0])) == count
+        assert (tmp_path / "ca" / "ca.crl").read_bytes() == shown[0]
+    for worker in workers:
+        worker.close()
+
+
+def test_the_urls_of_a_ca_are_kept_beside_it(tmp_path: Path, clock: Clock) -> None:
+    crl_url, issuer_url = "http://ca.example/pki/ca.crl", "http://ca.example/pki/ca.cer"
+    CA.create(tmp_path / "ca", crl_url=crl_url, issuer_url=issuer_url).close()
+    with closing(CA.open(tmp_path / "ca")) as ca:
+        assert (ca.settings.crl_url, ca.settings.issuer_url, ca.settings.crl_path) == (
+            crl_url,
+            issuer_url,
+            "/pki/ca.crl",
+        )
+        assert ca.profiles["default"].crl_url == crl_url
+    own = IssuingProfile(crl_url="http://other.example/crl")
+    with closing(CA.open(tmp_path / "ca", profiles=[own])) as ca:
+        assert ca.profiles["default"].crl_url == "http://other.example/crl"
+    CA.create(tmp_path / "silent").close()
+    assert not (tmp_path / "silent" / "opensslcmp.toml").exists()
+    with closing(CA.open(tmp_path / "silent")) as ca:
+        assert ca.settings.crl_path is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ca.example/crl", "ftp://ca.example/crl", "http://ca.example", "http://ca.example/", "http:///crl",
+     "http://ca.example/.well-known/cmp", 'http://ca.example/"crl', "http://ca.example/c rl", "http://cä.example/crl"],
+)  # fmt: skip
+def test_a_url_that_is_none_makes_no_ca(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match="crl_url"):
+        CA.create(tmp_path / "ca", crl_url=url)
+    assert not (tmp_path / "ca").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("crl_url = nonsense\n", "line 1"), ("crl-url = 'http://a/b'", "no such setting: crl-url"), ("crl_url = 5", "crl_url"),
+     ("crl_url = 'nonsense'", "crl_url")],
+)  # fmt: skip
+def test_settings_that_are_not_known_are_refused_in_words(tmp_path: Path, text: str, words: str) -> None:
+    CA.create(tmp_path / "ca").close()
+    (tmp_path / "ca" / "opensslcmp.toml").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        CA.open(tmp_path / "ca")
 
 
 def test_certificates_tell_where_crl_and_issuer_are(tmp_path: Path, clock: Clock) -> None:

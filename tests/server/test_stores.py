@@ -19,6 +19,7 @@ from opensslcmp.server.store import (
     CertificateState,
     Change,
     Conflict,
+    Publication,
     Revocation,
     Store,
     StoredSecret,
@@ -170,8 +171,18 @@ def test_revocations_are_listed_until_the_certificate_ends(store: Store) -> None
     assert [each.serial_number for each in store.revocations(NOW + 1)[1]] == [2]
 
 
-def test_numbers_count_from_one(store: Store) -> None:
-    assert [store.next_number("crl"), store.next_number("crl"), store.next_number("other")] == [1, 2, 1]
+def test_a_publication_takes_the_place_of_the_one_before_it(store: Store) -> None:
+    first = Publication(name="crl", number=1, revision=0, made_at=NOW, good_until=NOW + 9, content=b"crl")
+    assert store.publication("crl") is None
+    store.publish(first)
+    assert store.publication("crl") == first
+    second = replace(first, number=2, content=b"next")
+    store.publish(second)
+    for late in (first, second, replace(first, number=4)):
+        with pytest.raises(Conflict):
+            store.publish(late)
+    assert store.publication("crl") == second
+    assert store.publication("other") is None
 
 
 def test_secrets_are_kept_used_up_and_removed(store: Store) -> None:
