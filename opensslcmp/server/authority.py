@@ -44,6 +44,7 @@ class CertificateRequest:
         issuer: DER of the Name that is to issue; None when the requester does not care.
         requester: the verified credential.
         ra: the requester is an authorised registration authority.
+        approved_by: the registration authority that added its protection to the message, or sent it in a batch.
         peer: where it came from.
         now: the Responder's time, in UTC.
         transaction_id: of the message.
@@ -62,6 +63,7 @@ class CertificateRequest:
     issuer: bytes | None = None
     requester: Verified
     ra: bool = False
+    approved_by: Verified | None = None
     peer: Peer = _NOWHERE
     now: datetime
     transaction_id: bytes

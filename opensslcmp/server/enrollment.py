@@ -215,6 +215,7 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         issuer=wish.message.cert_req.cert_template.issuer_der if wish.message else None,
         requester=check.verified,
         ra=check.ra,
+        approved_by=check.outer,
         peer=check.peer,
         now=turn.moment,
         transaction_id=message.transaction_id or b"",

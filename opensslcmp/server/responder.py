@@ -61,6 +61,7 @@ from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 from opensslcmp.server.authority import Authority, Publisher
 from opensslcmp.server.enrollment import confirm, enroll, poll
 from opensslcmp.server.information import inform
+from opensslcmp.server.nested import unwrap_nested
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.revocation import revoke
 from opensslcmp.server.rules import (
@@ -222,7 +223,15 @@ class Responder:
         if transaction_id is None:
             self.profile.check(Stage.HEADER, Check(message, peer, now, self.profile))
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "no transactionID")
-        request_hash = hashlib.sha256(der).digest()
+        if message.body_type is BodyType.NESTED:
+            check = Check(message, peer, now, self.profile)
+            self._identify(check, way)
+            return unwrap_nested(check, self.store, _Inside(self, check, way), self._retention_seconds)
+        return self._take_one(message, peer, now, way)
+
+    def _take_one(self, message: Message, peer: Peer, now: float, way: _Way, outer: Verified | None = None) -> bytes:
+        transaction_id = message.transaction_id or b""
+        request_hash = hashlib.sha256(message.der).digest()
         with self.store.claim(transaction_id):
             for _ in range(_ATTEMPTS):
                 way.transaction, response = self.store.look(transaction_id, request_hash)
@@ -231,13 +240,15 @@ class Responder:
                 if self._overdue(way.transaction, now):
                     continue
                 try:
-                    return self._process(message, peer, now, way, request_hash)
+                    return self._process(message, peer, now, way, request_hash, outer)
                 except Conflict:
                     continue
         raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is busy; try again later")
 
-    def _process(self, message: Message, peer: Peer, now: float, way: _Way, request_hash: bytes) -> bytes:
-        check = Check(message, peer, now, self.profile, transaction=way.transaction)
+    def _process(
+        self, message: Message, peer: Peer, now: float, way: _Way, request_hash: bytes, outer: Verified | None
+    ) -> bytes:
+        check = Check(message, peer, now, self.profile, transaction=way.transaction, outer=outer)
         change = Change(transaction=_NOTHING, previous=way.transaction, request_hash=request_hash, now=now)
         turn = Turn(
             self.authority,
@@ -348,13 +359,18 @@ class Responder:
             if body_type is BodyType.RR:
                 return revoke(turn)
             return inform(turn) if body_type is BodyType.GENM else enroll(turn)
-        self.profile.check(Stage.FOLLOW_UP, turn.check)
+        self._follow(turn.check)
         try:
             if body_type is BodyType.CERT_CONF:
                 return confirm(turn)
             return poll(turn) if body_type is BodyType.POLL_REQ else self._give_up(turn)
         except Rejected as error:
             raise BadMessage(error.failure or FailureInfo.BAD_REQUEST, "; ".join(error.text)) from error
+
+    def _follow(self, check: Check) -> None:
+        if check.transaction is None:  # whatever the profile says: nothing else can be checked without
+            raise BadMessage(FailureInfo.BAD_REQUEST, "no such transaction")
+        self.profile.check(Stage.FOLLOW_UP, check)
 
     def _give_up(self, turn: Turn) -> Answer:
         """Answer an error: the transaction is over, and what was not confirmed is revoked (RFC 9810, 5.3.21)."""
@@ -484,3 +500,43 @@ class Responder:
     def close(self) -> None:
         """Close the store."""
         self.store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """A Responder's way with the messages inside a nested one."""
+
+    responder: Responder
+    outer: Check
+    way: _Way
+
+    def examine(self, message: Message, peer: Peer) -> None:
+        responder, now = self.responder, self.outer.now
+        if message.transaction_id is None:
+            raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "no transactionID")
+        request_hash = hashlib.sha256(message.der).digest()
+        transaction, response = responder.store.look(message.transaction_id, request_hash)
+        if response is not None:
+            return
+        check = Check(message, peer, now, responder.profile, transaction=transaction)
+        responder._identify(check, _Way(message=message, header=message.header))
+        if message.body_type not in OPENING:
+            responder._follow(check)
+        elif transaction is not None:
+            raise BadMessage(FailureInfo.TRANSACTION_ID_IN_USE, "this transactionID is in use")
+
+    def answer(self, message: Message, peer: Peer) -> bytes:
+        way = _Way(message=message, header=message.header)
+        now = self.outer.now
+        try:
+            return self.responder._take_one(message, peer, now, way, self.outer.verified)
+        except BadMessage as error:
+            return self.responder._error(error, now, way)
+        except Exception:
+            logger.exception("a message could not be handled")
+        failed = BadMessage(FailureInfo.SYSTEM_FAILURE, "the server failed; try again later")
+        return self.responder._error(failed, now, way)
+
+    def protect(self, answer: Answer) -> tuple[bytes, bytes]:
+        response = self.responder._protect(answer, self.outer.now, self.way)
+        return response, self.way.nonce

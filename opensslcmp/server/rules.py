@@ -61,6 +61,7 @@ __all__ = [
     "Stage",
     "ValidationProfile",
     "Wish",
+    "adds_protection",
     "bits_of",
     "confirmation_hashes",
     "is_ra",
@@ -77,7 +78,7 @@ REQUESTS = frozenset((B.IR, B.CR, B.KUR, B.P10CR))
 CRMF = frozenset((B.IR, B.CR, B.KUR))
 OPENING = frozenset((B.IR, B.CR, B.KUR, B.P10CR, B.RR, B.GENM))
 FOLLOW_UP = frozenset((B.CERT_CONF, B.POLL_REQ, B.ERROR))
-ACCEPTED = OPENING | FOLLOW_UP
+ACCEPTED = OPENING | FOLLOW_UP | {B.NESTED}
 
 _NULL = b"\x05\x00"
 _EKU_CMC_RA = "1.3.6.1.5.5.7.3.28"
@@ -100,6 +101,7 @@ class Stage(IntEnum):
     POLL = 7
     REVOKE = 8
     INFO = 9
+    NESTED = 10
 
 
 @dataclass(slots=True)
@@ -135,6 +137,8 @@ class Check:
         asked, asked_twice: keys and subjects that earlier requests of the message are for, and whether this one is again.
         position: of ``wish`` in the message.
         record: of the certificate that is to be confirmed or revoked.
+        inner: the messages in a nested one.
+        outer: who protected the nested message that this one came in.
     """
 
     message: Message
@@ -160,6 +164,8 @@ class Check:
     record: CertificateRecord | None = None
     revocation: RevDetails | None = None
     revocations: int = 1
+    inner: tuple[Message, ...] = ()
+    outer: Verified | None = None
 
     @property
     def begun(self) -> Transaction:
@@ -307,7 +313,7 @@ _OPERATION_INFOS = {
 }
 
 
-@_rule(Stage.OPENING, F.BAD_REQUEST, "RFC 9811, 3.4; RFC 9483, 6.1", bodies=OPENING)
+@_rule(Stage.OPENING, F.BAD_REQUEST, "RFC 9811, 3.4; RFC 9483, 6.1", bodies=OPENING | {B.NESTED})
 def body_is_for_the_paths_operation(check: Check) -> str | None:
     """The body is one that the operation in the path is for."""
     operation = check.peer.operation
@@ -999,6 +1005,54 @@ def info_values_decode(check: Check) -> str | None:
         except BadMessage as error:
             return error.text
     return None
+
+
+# -- nested --------------------------------------------------------------------------------------------------------
+
+_NESTED = frozenset((B.NESTED,))
+
+
+@_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 5.2.2", bodies=_NESTED)
+def nested_is_signed(check: Check) -> str | None:
+    """A nested message is signed."""
+    return "a nested message must be signed" if check.message.mac is not None else None
+
+
+@_rule(Stage.REQUESTER, F.NOT_AUTHORIZED, "RFC 9483, 5.2.2", bodies=_NESTED)
+def nested_is_signed_by_an_ra(check: Check) -> str | None:
+    """The signer of a nested message is an authorised RA."""
+    return None if check.ra else "nested messages are for registration authorities"
+
+
+def adds_protection(check: Check) -> bool:
+    """The nested message adds protection to its one inner message, and is no batch."""
+    return len(check.inner) == 1 and check.inner[0].transaction_id == check.message.transaction_id
+
+
+@_rule(Stage.NESTED, F.BAD_SENDER_NONCE, "RFC 9483, 5.2.2.1", bodies=_NESTED)
+def added_protection_repeats_the_nonce(check: Check) -> str | None:
+    """Around one message with the same transactionID, senderNonce is the same too."""
+    if not adds_protection(check) or check.inner[0].sender_nonce == check.message.sender_nonce:
+        return None
+    return "senderNonce is not that of the inner message"
+
+
+@_rule(Stage.NESTED, F.TRANSACTION_ID_IN_USE, "RFC 9483, 5.2.2.2", bodies=_NESTED)
+def batched_transaction_ids_differ(check: Check) -> str | None:
+    """A batch and the messages in it have different transactionIDs."""
+    ids = [each.transaction_id for each in (check.message, *check.inner)]
+    if adds_protection(check) or len(set(ids)) == len(ids):
+        return None
+    return "the same transactionID twice in a batch"
+
+
+@_rule(Stage.NESTED, F.BAD_SENDER_NONCE, "RFC 9483, 5.2.2.2", bodies=_NESTED)
+def batched_nonces_differ(check: Check) -> str | None:
+    """A batch and the messages in it have different senderNonces."""
+    nonces = [each.sender_nonce for each in (check.message, *check.inner)]
+    if adds_protection(check) or len(set(nonces)) == len(nonces):
+        return None
+    return "the same senderNonce twice in a batch"
 
 
 # -- profiles ------------------------------------------------------------------------------------------------------

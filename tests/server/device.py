@@ -296,7 +296,7 @@ def status_of(answer: Message) -> PKIStatusInfo:
 
 def said(answer: Message) -> tuple[BodyType, FailureInfo | None]:
     """Body type, and the failInfo of a rejection."""
-    if answer.body_type in {BodyType.PKICONF, BodyType.GENP, BodyType.POLL_REP}:
+    if answer.body_type in {BodyType.PKICONF, BodyType.GENP, BodyType.POLL_REP, BodyType.NESTED}:
         return answer.body_type, None
     status = status_of(answer)
     assert len(status.failures) <= 1
