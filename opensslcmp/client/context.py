@@ -7,6 +7,7 @@ ever within reach of caPubs, and these are handed out in results.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import threading
@@ -58,6 +59,7 @@ class Context:
         min_poll_seconds, max_poll_seconds: what a server's checkAfter is clamped to.
         proxy: URL of an HTTP proxy; ``no_proxy`` names servers to reach without it.
         tls: a ``transport.TLS``: trust, client certificate, host name check.
+        max_connections: to the server at one time; a message waits for one to become free, as long as its timeout lasts.
         implicit_confirm: ask the server to waive the confirmation.
         disable_confirm: never confirm. Breaks RFC 9810.
         popo: proof of possession: ``signature``, ``raVerified``, ``keyEnc`` or ``none``.
@@ -101,6 +103,7 @@ class Context:
         proxy: str | None = None,
         no_proxy: str | None = None,
         tls: Any = None,
+        max_connections: int = 32,
         implicit_confirm: bool = False,
         disable_confirm: bool = False,
         popo: Literal["signature", "raVerified", "keyEnc", "none"] = "signature",
@@ -129,6 +132,8 @@ class Context:
         ):
             if not (seconds > 0 and math.isfinite(seconds)):
                 raise ValueError(f"{name} must be finite and above 0")
+        if max_connections < 1:
+            raise ValueError("max_connections must be at least 1")
         if popo not in {"signature", "raVerified", "keyEnc", "none"}:
             raise ValueError(f"no such proof of possession: {popo}")
         if implicit_confirm and disable_confirm:
@@ -151,7 +156,7 @@ class Context:
         self.untrusted: tuple[bytes, ...] = _load(untrusted)
         self.extra_certificates: tuple[bytes, ...] = _load(extra_certificates)
         self.pinned: bytes | None = None if pinned is None else load_certificate(pinned)
-        self._trust = Trust(self.trusted, crls=crls, untrusted=self.untrusted) if self.trusted else None
+        self.trust = Trust(self.trusted, crls=crls, untrusted=self.untrusted) if self.trusted else None
         new_anchors = _load(certificates_trusted)
         self.certificate_trust = Trust(new_anchors, untrusted=self.untrusted) if new_anchors else None
         self.expected_sender: bytes | None = None if expected_sender is None else name_from(expected_sender)
@@ -164,6 +169,7 @@ class Context:
         self.proxy = proxy
         self.no_proxy = no_proxy
         self.tls = tls
+        self.max_connections = max_connections
         self.implicit_confirm = implicit_confirm
         self.disable_confirm = disable_confirm
         self.popo = popo
@@ -217,21 +223,34 @@ class Context:
         """
         with self._lock:
             if self._transport is None:
-                if self.server is None:
-                    raise ValueError("the context names no server, so the session needs a transport")
                 from opensslcmp.transport import HTTPTransport
 
-                transport = HTTPTransport(
-                    self.server,
-                    connect_timeout_seconds=self.connect_timeout_seconds,
-                    message_timeout_seconds=self.message_timeout_seconds,
-                    proxy=self.proxy,
-                    no_proxy=self.no_proxy,
-                    tls=self.tls,
-                    max_response_bytes=self.limits.max_message_bytes,
-                )
-                object.__setattr__(self, "_transport", transport)
+                object.__setattr__(self, "_transport", self._over(HTTPTransport))
             return self._transport
+
+    def async_transport(self) -> Any:
+        """A new HTTP transport to ``server`` for an event loop; whoever asked for it closes it.
+
+        Raises:
+            ValueError: there is no server.
+        """
+        from opensslcmp.transport import AsyncHTTPTransport
+
+        return self._over(AsyncHTTPTransport)
+
+    def _over(self, transport: Callable[..., Any]) -> Any:
+        if self.server is None:
+            raise ValueError("the context names no server, so the session needs a transport")
+        return transport(
+            self.server,
+            connect_timeout_seconds=self.connect_timeout_seconds,
+            message_timeout_seconds=self.message_timeout_seconds,
+            proxy=self.proxy,
+            no_proxy=self.no_proxy,
+            tls=self.tls,
+            max_response_bytes=self.limits.max_message_bytes,
+            max_connections=self.max_connections,
+        )
 
     def verify(self, message: Message, candidates: Iterable[bytes] = ()) -> Verified:
         """Who protected an answer; kind NONE when nobody did.
@@ -255,7 +274,7 @@ class Context:
             def secrets(_reference: bytes) -> SharedSecret | None:
                 return secret
 
-        trust = self._trust
+        trust = self.trust
         if self.permit_ta_in_extra_certs_for_ir and message.body_type is BodyType.IP:
             trust = self._trust_of(message) or trust
         return verify(
@@ -273,8 +292,14 @@ class Context:
 
     def _trust_of(self, message: Message) -> Trust | None:
         """Our anchors and the self-issued certificates that an ip brings (3GPP TS 33.310, 9.5.4)."""
-        found = [each for each in message.extra_certs if facts(each).subject == facts(each).issuer]
-        return Trust([*self.trusted, *found], untrusted=self.untrusted) if found else None
+        found = []
+        for each in message.extra_certs:
+            with contextlib.suppress(ProtectionError, ValueError):
+                if facts(each).subject == facts(each).issuer:
+                    found += load_certificates(each)
+        with contextlib.suppress(ValueError):  # libcrypto is another reader than the ones above
+            return Trust([*self.trusted, *found], untrusted=self.untrusted) if found else None
+        return None
 
     def close(self) -> None:
         """Close the connections; the context can still be used."""

@@ -14,6 +14,7 @@ Source: RFC 9810, 5.3; RFC 9483, 4.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -424,13 +425,22 @@ def _issued(
         key=key,
         chain=tuple(certificate_of(each) for each in _chain(certificate, pool)),
         ca_certificates=tuple(certificate_of(each) for each in ca_pubs),
-        extra_certificates=tuple(certificate_of(each) for each in message.extra_certs),
+        extra_certificates=_readable(message.extra_certs),
         status=status_of(info),
         status_text=info.text,
         failures=info.failures,
         protection=_protection(answer.verified),
         transaction_id=transaction.transaction_id,
     )
+
+
+def _readable(certificates: Iterable[bytes]) -> tuple[x509.Certificate, ...]:
+    """Those that decode: extraCerts are nobody's promise, and need not concern us."""
+    found: list[x509.Certificate] = []
+    for each in certificates:
+        with contextlib.suppress(BadMessage):
+            found.append(certificate_of(each))
+    return tuple(found)
 
 
 def _protection(verified: Verified) -> Protection:
@@ -447,10 +457,9 @@ def _chain(certificate: bytes, pool: Iterable[bytes]) -> list[bytes]:
     """Issuer after issuer, by name, as far as they are in ``pool``."""
     by_name: dict[bytes, bytes] = {}
     for each in pool:
-        try:
+        with contextlib.suppress(ProtectionError, BadMessage):
+            certificate_of(each)
             by_name.setdefault(facts(each).subject, each)
-        except ProtectionError:
-            continue
     chain: list[bytes] = []
     current = facts(certificate)
     while current.issuer != current.subject and len(chain) < 10:
@@ -517,7 +526,7 @@ def revoke(
             status_text=info.text,
             failures=info.failures,
             crls=tuple(crl_of(der(each)) for each in content.crls or ()),
-            extra_certificates=tuple(certificate_of(each) for each in answer.message.extra_certs),
+            extra_certificates=_readable(answer.message.extra_certs),
             protection=_protection(answer.verified),
             transaction_id=transaction.transaction_id,
         )
@@ -560,13 +569,21 @@ def _item(given: InfoItem) -> InfoTypeAndValue:
     return InfoTypeAndValue.make(oid, value) if isinstance(value, bytes) else encode_info(oid, value)
 
 
-def _one(waits: Waits, context: Context, oid: str, answer: str, value: Any = None, **options: Any) -> Any:
+def _one(
+    waits: Waits, context: Context, oid: str, answer: str, value: Any = None, profile: str | Sequence[str] | None = None
+) -> Any:
     """The decoded value of the one type that answers a genm."""
-    found = request_info(waits, context, (oid, value), **options)
-    for each in found:
-        if each.oid == answer:
-            return each.decoded
-    raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"the answer holds no {oids.name_of(answer)}")
+    with Transaction(waits, context) as transaction:
+        question = encode_info(oid, value)
+        return _value_in(transaction.round_trip(BodyType.GENM, [question], _profile(profile)).content, answer)
+
+
+def _value_in(items: Iterable[InfoTypeAndValue], oid: str) -> Any:
+    """The decoded value of the first item of this type."""
+    for each in items:
+        if each.oid == oid:
+            return decode_info(each)
+    raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"the answer holds no {oids.name_of(oid)}")
 
 
 def ca_certificates(waits: Waits, context: Context) -> tuple[x509.Certificate, ...]:
@@ -624,10 +641,10 @@ def _current_ca(certificate: bytes) -> None:
         raise ProtectionError("the new root is no CA, or not valid now", FailureInfo.SIGNER_NOT_TRUSTED)
 
 
-def _signed_by(certificate: bytes, spki: bytes) -> None:
-    """Raises ``ProtectionError`` unless the key signed the certificate."""
+def _signed_by(signed: bytes, spki: bytes) -> None:
+    """Raises ``ProtectionError`` unless the key signed this certificate, or CRL, which has the same three parts."""
     try:
-        parts = decode(Certificate, certificate)
+        parts = decode(Certificate, signed)
     except ValueError:
         raise ProtectionError("a certificate that does not decode", FailureInfo.SIGNER_NOT_TRUSTED) from None
     try:
@@ -673,6 +690,7 @@ def crl_update(
     last: x509.CertificateRevocationList | bytes | None = None,
     *,
     certificate: CertificateSource | None = None,
+    issuer: CertificateSource | None = None,
 ) -> x509.CertificateRevocationList | None:
     """genm crlStatusList. ``Session.crl_update`` documents the arguments."""
     if isinstance(last, bytes):
@@ -681,22 +699,57 @@ def crl_update(
     if certificate is not None:
         about = load_certificate(certificate)
         url = _distribution_point(certificate_of(about))
-        issuer = facts(about).issuer
-        status = CRLStatus.of_issuer(issuer, since) if url is None else CRLStatus.of_url(url, since)
+        name = facts(about).issuer
+        status = CRLStatus.of_issuer(name, since) if url is None else CRLStatus.of_url(url, since)
     elif last is not None:
-        issuer = last.issuer.public_bytes()
-        status = CRLStatus.of_issuer(issuer, since)
+        name = last.issuer.public_bytes()
+        status = CRLStatus.of_issuer(name, since)
     else:
         raise ValueError("the last CRL, a certificate, or both are needed")
-    found = _one(waits, context, oids.IT_CRL_STATUS_LIST, oids.IT_CRLS, [status])
-    if not found:
-        return None
-    crl = crl_of(found[0])
-    if crl.issuer.public_bytes() != issuer:
-        raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is of another issuer")
-    if since is not None and crl.last_update_utc <= since:
-        raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is no newer than the one held")
-    return crl
+    with Transaction(waits, context) as transaction:
+        question = encode_info(oids.IT_CRL_STATUS_LIST, [status])
+        answer = transaction.round_trip(BodyType.GENM, [question])
+        found = _value_in(answer.content, oids.IT_CRLS)
+        if not found:
+            return None
+        crl = crl_of(found[0])
+        if crl.issuer.public_bytes() != name:
+            raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is of another issuer")
+        if since is not None and crl.last_update_utc <= since:
+            raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is no newer than the one held")
+        given = () if issuer is None else (load_certificate(issuer),)
+        _verify_crl(crl, given or _crl_issuers(context, answer, name))
+        return crl
+
+
+def _crl_issuers(context: Context, answer: Answer, name: bytes) -> list[bytes]:
+    """Certificates of this name that we hold, or that the answer brings with a path to an anchor of ours."""
+    trusts = [trust for trust in (context.trust, context.certificate_trust) if trust is not None]
+    held = [*context.trusted, *context.untrusted, *context.extra_certificates, *answer.verified.chain]
+    held += () if context.protector is None else context.protector.certificates
+    held += [anchor for trust in trusts for anchor in trust.anchors]
+    found = list(dict.fromkeys(held))
+    for each in answer.message.extra_certs:
+        for trust in trusts:
+            with contextlib.suppress(ProtectionError, ValueError):
+                trust.path(each, answer.message.extra_certs)
+                found.append(each)
+    return [each for each in found if facts(each).subject == name]
+
+
+def _verify_crl(crl: x509.CertificateRevocationList, issuers: Iterable[bytes]) -> None:
+    """Raises ``ProtectionError`` when there are issuers and none of them signed it."""
+    known = [facts(each) for each in issuers]
+    for each in known:
+        with contextlib.suppress(ProtectionError):
+            if each.key_usage is None or each.key_usage >> 8 & _CRL_SIGN:
+                _signed_by(crl.public_bytes(Encoding.DER), each.spki)
+                return
+    if known:
+        raise ProtectionError("the CRL is not signed by its issuer", FailureInfo.SIGNER_NOT_TRUSTED)
+
+
+_CRL_SIGN = 0x02
 
 
 def _distribution_point(certificate: x509.Certificate) -> str | None:

@@ -238,16 +238,25 @@ class Session:
         last: x509.CertificateRevocationList | bytes | None = None,
         *,
         certificate: CertificateSource | None = None,
+        issuer: CertificateSource | None = None,
     ) -> x509.CertificateRevocationList | None:
         """The CRL newer than ``last``; None when there is none.
+
+        Its signature is verified with a certificate of its issuer: ``issuer``, or one that the context holds (anchors,
+        untrusted, extra, the credential's chain), or one of the answer with a path to an anchor. Where there is none of
+        these the CRL is as good as the answer that brought it: its own signature has not been verified.
 
         Args:
             last: the CRL held, if any.
             certificate: whose issuer's or distribution point's CRL is wanted; by default that of ``last``'s issuer.
+            issuer: the CA's certificate, taken as it is.
+
+        Raises:
+            ProtectionError: signerNotTrusted, the CRL is not signed by its issuer.
 
         Source: RFC 9483, 4.3.4.
         """
-        return operations.crl_update(self._waits, self.context, last, certificate=certificate)
+        return operations.crl_update(self._waits, self.context, last, certificate=certificate, issuer=issuer)
 
     def __enter__(self) -> Session:
         return self

@@ -38,6 +38,7 @@ from opensslcmp.asn1 import (
     Message,
     PKIStatusInfo,
     admit,
+    assemble,
     oids,
     tlv,
 )
@@ -431,6 +432,51 @@ def test_a_certificate_that_is_none_is_libcryptos_error(mac_ca: MakeCA) -> None:
     with pytest.raises(CMPError):
         enroll(peer)
     assert peer.kinds[-1] is BodyType.ERROR
+
+
+JUNK = b"\x30\x03\x02\x01\x00"
+
+
+@pytest.mark.parametrize("signature", [False, True], ids=["mac", "signature"])
+@pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
+def test_an_unreadable_certificate_in_extra_certs_does_no_harm(
+    ca: Entity, device: Entity, server_entity: Entity, signature: bool, first: bool
+) -> None:
+    def change(number: int, answer: bytes) -> bytes:
+        read = admit(answer)
+        certificates = (JUNK, *read.extra_certs) if first else (*read.extra_certs, JUNK)
+        return assemble(read.protected_part, read.protection, certificates)
+
+    signer = SignatureProtector(Signer(server_entity.certificate, server_entity.key))
+    peer = Scripted(
+        ca,
+        signer if signature else MacProtector(SECRET),
+        secret=SECRET,
+        trust=Trust(ca.certificate) if signature else None,
+        change=change,
+    )
+    credential: Any = Signer(device.certificate, device.key) if signature else SECRET
+    context = Context(
+        credential=credential, trusted=ca.certificate if signature else (), permit_ta_in_extra_certs_for_ir=signature
+    )
+    result = enroll(peer, context)
+    assert result.chain == (ca.certificate,)
+    assert ca.certificate in result.extra_certificates
+    assert len(result.extra_certificates) == 1 + signature
+    operations.revoke(Waits(peer.send), context, result.certificate)
+
+
+def test_an_unreadable_protection_certificate_is_a_protection_error(
+    ca: Entity, device: Entity, server_entity: Entity
+) -> None:
+    def change(number: int, answer: bytes) -> bytes:
+        read = admit(answer)
+        return assemble(read.protected_part, read.protection, (JUNK,))
+
+    signer = SignatureProtector(Signer(server_entity.certificate, server_entity.key))
+    peer = Scripted(ca, signer, trust=Trust(ca.certificate), change=change)
+    with pytest.raises(ProtectionError):
+        enroll(peer, Context(credential=Signer(device.certificate, device.key), trusted=ca.certificate))
 
 
 def test_nothing_secret_is_in_an_error_or_a_repr(mac_ca: MakeCA) -> None:

@@ -169,3 +169,43 @@ def test_openssl_checks_the_answer_where_something_may_be_encrypted(ca: Entity) 
     result = Session(Context(credential=SECRET, popo="keyEnc"), peer).enroll("CN=device", generate="rsa:2048")
     assert result.certificate.subject == name("device")
     assert result.transaction_id in peer.confirmed
+
+
+def test_a_crl_is_verified_by_an_issuer_that_is_known(ask: Ask, ca: Entity, issued: Entity) -> None:
+    impostor = root("ca")
+    good, bad = (crl(each, timedelta(0)).public_bytes(Encoding.DER) for each in (ca, impostor))
+    held: list[dict[str, Any]] = [
+        {"trusted": ca.certificate},
+        {"untrusted": ca.certificate},
+        {"certificates_trusted": ca.certificate},
+    ]
+    for options in held:
+        assert ask(oids.IT_CRLS, [good], **options).crl_update(certificate=issued.certificate) is not None
+        with pytest.raises(ProtectionError, match="not signed by its issuer") as caught:
+            ask(oids.IT_CRLS, [bad], **options).crl_update(certificate=issued.certificate)
+        assert caught.value.failure is FailureInfo.SIGNER_NOT_TRUSTED
+    session = ask(oids.IT_CRLS, [bad])
+    with pytest.raises(ProtectionError):
+        session.crl_update(certificate=issued.certificate, issuer=ca.certificate)
+    with pytest.raises(ProtectionError):
+        ask(oids.IT_CRLS, [good], trusted=ca.certificate).crl_update(
+            certificate=issued.certificate, issuer=impostor.certificate
+        )
+
+
+def test_an_issuer_in_the_answer_counts_only_with_a_path_to_an_anchor(ca: Entity) -> None:
+    between = certify("between", ec.generate_private_key(ec.SECP256R1()), ca, is_ca=True)
+    impostor = root("between")
+    leaf = certify("leaf", ec.generate_private_key(ec.SECP256R1()), between)
+
+    def asked(signer: Entity, brought: Entity) -> x509.CertificateRevocationList | None:
+        value = encode_info(oids.IT_CRLS, [crl(signer, timedelta(0)).public_bytes(Encoding.DER)])
+        peer = Scripted(brought, MacProtector(SECRET), secret=SECRET, info=lambda items: [value])
+        session = Session(Context(credential=SECRET, trusted=ca.certificate), peer)
+        return session.crl_update(certificate=leaf.certificate)
+
+    assert asked(between, between) is not None
+    with pytest.raises(ProtectionError, match="not signed by its issuer"):
+        asked(impostor, between)
+    # Nobody vouches for this one: the CRL is as good as the answer, as crl_update says.
+    assert asked(impostor, impostor) is not None
