@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from opensslcmp._version import __version__
 
 if TYPE_CHECKING:
+    from opensslcmp.client.async_session import AsyncSession
     from opensslcmp.client.context import Context
     from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate
     from opensslcmp.client.session import Session
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from opensslcmp.features import features
 
 __all__ = [
+    "AsyncSession",
     "BadMessage",
     "BodyType",
     "CMPError",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "client.async_session": ("AsyncSession",),
     "client.context": ("Context",),
     "client.results": ("Info", "Issued", "Protection", "RequestTemplate", "Revoked", "RootCaUpdate"),
     "client.session": ("Session",),

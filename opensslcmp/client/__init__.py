@@ -1,11 +1,13 @@
-"""An operation from start to end: ``Context`` is configuration, ``Session`` runs transactions."""
+"""An operation from start to end: ``Context`` is configuration, ``Session`` and ``AsyncSession`` run transactions."""
 
+from opensslcmp.client.async_session import AsyncSession
 from opensslcmp.client.context import Context, NameSource
 from opensslcmp.client.exchange import Waits
 from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate
 from opensslcmp.client.session import Session
 
 __all__ = [
+    "AsyncSession",
     "Context",
     "Info",
     "Issued",

@@ -1,0 +1,160 @@
+"""How ``AsyncSession`` runs an operation: in a greenlet, which asks the event loop for whatever takes time.
+
+1. ``run`` starts the operation in a greenlet of its own, with ``WAITS`` as its two seams.
+2. Where the operation waits it switches to the greenlet of the event loop with a wish: a name and arguments.
+3. ``run``, a coroutine of the caller's task, fulfils the wish: it sends, sleeps, or calls the caller's ``confirm``, awaiting
+   what can be awaited. It switches back with the result, or throws the exception in, whole.
+4. The operation returns or raises; so does ``run``.
+
+Everything of the caller's runs in step 3, as a part of his task: context variables, ``current_task`` and cancel scopes are
+his. The greenlet knows names only, so a circle through a callback or a transport stays visible to Python's collector, which
+cannot look into a sleeping greenlet (the rules are in ``_native/callbacks.py``).
+
+Cancelled, ``run`` throws the cancellation in. The operation unwinds and its ``Transaction`` tells the peer; that last
+exchange is shielded from the same cancel scope and limited in time. When the coroutine is closed or collected nobody can
+wait any more: the operation ends by ``GreenletExit``, and the peer learns nothing.
+
+A greenlet, and not a generator for each operation: it is what lets OpenSSL wait inside C (``run_enrollment``), and the
+operations stay plain functions that ``Session`` calls as they are.
+
+Needs the extra ``async``; nothing else in the package imports this module but ``AsyncSession``, when it is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any, TypeVar
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import greenlet
+
+from opensslcmp.client.exchange import Waits
+from opensslcmp.client.results import Issued
+from opensslcmp.context.keys import PrivateKey
+from opensslcmp.errors import TimedOut
+
+__all__ = ["WAITS", "Outside", "ask_to_confirm", "beside_the_loop", "run"]
+
+T = TypeVar("T")
+
+
+def _ask(name: str, *about: Any) -> Any:
+    """Sleep until ``run`` has done what is wished for; called by the operation."""
+    # Not by way of a name for our own greenlet: while we sleep, no frame of ours may refer to it.
+    loop = greenlet.getcurrent().parent
+    assert loop is not None
+    return loop.switch((name, about))
+
+
+def _exchange(request: bytes, timeout_seconds: float) -> bytes:
+    answer: bytes = _ask("exchange", request, timeout_seconds)
+    return answer
+
+
+def _sleep(seconds: float) -> None:
+    _ask("sleep", seconds)
+
+
+WAITS = Waits(_exchange, _sleep)
+"""The seams of every operation that ``run`` runs."""
+
+
+def ask_to_confirm(issued: Issued) -> None:
+    """What an operation gets as ``confirm``: the caller's function is ``run``'s to call."""
+    _ask("confirm", issued)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What is the caller's, and called by ``run`` in the caller's task. Each function may be async or not.
+
+    Attributes:
+        send: carries a message to the peer and brings its answer, within so many seconds.
+        keeps_time: ``send`` raises ``TimedOut`` by itself; else an async one is ended by us.
+        sleep: waits so many seconds.
+        confirm: looks at a new certificate.
+    """
+
+    send: Callable[[bytes, float], Any]
+    keeps_time: bool = True
+    sleep: Callable[[float], Any] = anyio.sleep
+    confirm: Callable[[Issued], Any] | None = None
+
+
+async def run(outside: Outside, operation: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """The result of ``operation(WAITS, *arguments, **options)``.
+
+    Args:
+        outside: fulfils its wishes.
+        operation: a plain function that waits by ``Waits`` only.
+        arguments, options: for the operation.
+
+    Raises:
+        Exception: what the operation raises.
+    """
+    worker = greenlet.greenlet(operation)
+    broken_off = False
+    task = _task()
+    try:
+        wish = worker.switch(WAITS, *arguments, **options)
+        while not worker.dead:
+            name, about = wish
+            try:
+                if name == "exchange":
+                    result: Any = await _carried(outside, *about, broken_off=broken_off)
+                else:
+                    result = getattr(outside, name)(*about)
+                    if isawaitable(result):
+                        result = await result
+            except BaseException as error:
+                if isinstance(error, GeneratorExit) or _task() != task:
+                    raise GeneratorExit from None
+                broken_off = broken_off or not isinstance(error, Exception)
+                worker.parent = greenlet.getcurrent()
+                wish = worker.throw(type(error), error, error.__traceback__)
+            else:
+                worker.parent = greenlet.getcurrent()
+                wish = worker.switch(result)
+        done: T = wish
+        return done
+    finally:
+        if not worker.dead:
+            # Only its own thread can unwind it; dropped by another one, it waits for that thread to do so.
+            with contextlib.suppress(greenlet.error):
+                worker.throw()
+
+
+def _task() -> int | None:
+    """The task that runs; another one, or none, when the collector closes a coroutine whose task is gone.
+
+    Then cancel scopes inside it make a ``RuntimeError`` of ``GeneratorExit``, as they have no task to return to.
+    """
+    try:
+        return anyio.get_current_task().id
+    except RuntimeError:
+        return None
+
+
+async def _carried(outside: Outside, request: bytes, seconds: float, *, broken_off: bool) -> bytes:
+    answer = outside.send(request, seconds)
+    if not isawaitable(answer):
+        if not broken_off:
+            # Else thousands of enrollments in this process would keep everything else waiting.
+            await anyio.lowlevel.checkpoint()
+        return bytes(answer)
+    if outside.keeps_time and not broken_off:
+        # A cancel scope costs 1 kB, and anyio (4.16) keeps a task for ever whose loop is closed while it is in one.
+        return bytes(await answer)
+    with anyio.move_on_after(seconds, shield=broken_off):
+        return bytes(await answer)
+    raise TimedOut(f"no answer within {seconds:g} seconds")
+
+
+async def beside_the_loop(kind: str) -> PrivateKey:
+    """A new key, made in a thread: RSA takes up to seconds, in which nothing else would happen."""
+    return await anyio.to_thread.run_sync(PrivateKey.generate, kind)
