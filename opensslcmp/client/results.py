@@ -13,7 +13,17 @@ from opensslcmp.context.protection import ProtectionKind
 from opensslcmp.enums import FailureInfo, PKIStatus
 from opensslcmp.errors import BadMessage
 
-__all__ = ["Info", "Issued", "Protection", "RequestTemplate", "Revoked", "RootCaUpdate", "certificate_of"]
+__all__ = [
+    "Info",
+    "Issued",
+    "Protection",
+    "RequestTemplate",
+    "Revoked",
+    "RootCaUpdate",
+    "certificate_of",
+    "crl_of",
+    "new_certificate_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
