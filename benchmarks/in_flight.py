@@ -6,7 +6,6 @@ are asleep; then memory is read, and the answers come.
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -70,10 +69,10 @@ class _Slow:
         return protect(header, body_type, encode_body(body_type, content), self._protector)
 
 
-def _resident() -> float:
-    """Megabytes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+def _megabytes(field: str) -> float:
+    """VmRSS: resident now. VmHWM: the most that ever was; ru_maxrss would count what came before exec(2) as well."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
+    return int(line.split()[1]) / 1024
 
 
 async def _all_at_once(count: int, peer: _Slow, context: Context, key: PrivateKey) -> float:
@@ -102,13 +101,13 @@ async def _all_at_once(count: int, peer: _Slow, context: Context, key: PrivateKe
             for number in range(count):
                 group.start_soon(enroll, number)
             await everybody.wait()
-            resident = _resident()
+            resident = _megabytes("VmRSS")
             peer.ready = True
             go_on.set()
         return resident
     tasks = [asyncio.create_task(enroll(number)) for number in range(count)]
     await everybody.wait()
-    resident = _resident()
+    resident = _megabytes("VmRSS")
     peer.ready = True
     go_on.set()
     await asyncio.gather(*tasks)
@@ -136,13 +135,13 @@ def measure(count: int, backend: str = "asyncio") -> dict[str, float]:
         return turns / (time.thread_time() - start)
 
     one_by_one(20)
-    before = _resident()
+    before = _megabytes("VmRSS")
     blocking = one_by_one(min(count, 500))
     start = time.thread_time()
     resident = anyio.run(_all_at_once, count, peer, context, key, backend=backend)
     rate = count / (time.thread_time() - start)
     blocking = (blocking + one_by_one(min(count, 500))) / 2
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    most = _megabytes("VmHWM")
     return {
         "count": count,
         "before_mb": round(before, 1),
