@@ -108,4 +108,8 @@ def run(arguments: Sequence[str]) -> int:
         # Whoever read our output has gone; nothing more can be said there (https://docs.python.org/3/library/signal.html).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.INTERNAL
+    except OSError as error:
+        # Help that cannot be written: a command's own errors are told before they come here.
+        say(f"error: {error}")
+        return Exit.INPUT
     return Exit.OK

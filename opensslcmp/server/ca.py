@@ -566,10 +566,15 @@ def _pem(certificate: bytes) -> bytes:
 
 def _write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        # Half a key would keep the whole one from being written later.
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -92,3 +92,20 @@ def test_ctrl_c_ends_with_130_and_a_word(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "interrupted" in words
     assert "Traceback" not in words
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.parametrize("arguments", [["--help"], ["enroll", "--help"], ["doctor"]])
+def test_output_that_cannot_be_written_is_said_without_a_traceback(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "opensslcmp", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 7
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr

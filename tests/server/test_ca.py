@@ -348,3 +348,15 @@ def test_a_key_usage_with_bits_that_have_no_name_is_not_issued() -> None:
 def test_nobody_gets_a_certificate_in_the_name_of_the_ca(world: World, subject: str) -> None:
     answer = world.device().ask(B.IR, crmf(KEYS[0], subject))
     assert said(answer) == (B.IP, F.BAD_CERT_TEMPLATE)
+
+
+def test_a_ca_that_could_not_be_written_leaves_no_half_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            CA.create(tmp_path / "ca")
+    assert list((tmp_path / "ca").iterdir()) == []
+    CA.create(tmp_path / "ca").close()
