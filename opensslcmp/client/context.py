@@ -311,7 +311,10 @@ class Context:
 
     def __repr__(self) -> str:
         who = "unprotected" if self.protector is None else repr(self.protector)
-        return f"<Context {self.server or 'without server'} {who}>"
+        # What stands before the host may be a password.
+        scheme, separator, rest = (self.server or "without server").rpartition("://")
+        authority, slash, path = rest.partition("/")
+        return f"<Context {scheme}{separator}{authority.rpartition('@')[2]}{slash}{path} {who}>"
 
 
 def name_from(source: NameSource) -> bytes:

@@ -491,6 +491,19 @@ def test_nothing_secret_is_in_an_error_or_a_repr(mac_ca: MakeCA) -> None:
 # -- sharing -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("server", "shown"),
+    [
+        ("http://user:hidden@host:80/path@x", "http://host:80/path@x"),
+        ("user:hid@den@host", "host"),
+        ("https://host/p", "https://host/p"),
+        (None, "without server"),
+    ],
+)
+def test_a_password_in_the_servers_url_is_not_in_the_repr(server: str | None, shown: str) -> None:
+    assert repr(Context(server, credential=SECRET)).startswith(f"<Context {shown} <")
+
+
 def test_fifty_threads_share_one_context(mac_ca: MakeCA) -> None:
     peer = mac_ca(waits=0)
     lock = threading.Lock()
