@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,7 @@ def serve(
             workers_kill_timeout=15,
         )
         over = threading.Event()
+        _let_signals_end_workers()
         url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/.well-known/cmp"
         if ready is not None:
             threading.Thread(target=_announce, args=(family, (host, port), over, partial(ready, url))).start()
@@ -109,10 +110,32 @@ def serve(
             over.set()
 
 
+_END = (signal.SIGTERM, signal.SIGINT)
+
+
+@cache
+def _let_signals_end_workers() -> None:
+    """Have a worker end on a signal from its first moment on.
+
+    It inherits granian's handlers of the main process, which swallow a signal that comes before the worker sets its own:
+    then nobody but the kill timeout ends it. So no signal comes between the fork and the reset of the handlers.
+    """
+    if not hasattr(os, "register_at_fork"):
+        return
+
+    def in_child() -> None:
+        for number in _END:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _END)
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _END),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _END),
+        after_in_child=in_child,
+    )
+
+
 def _load(load: Callable[[], Any], parent: int) -> Any:
-    # A forked worker has inherited granian's handlers, which would swallow a signal that comes before its own are set.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         # A worker does not outlive the process that started it, however that one ended (prctl(2)).
         with contextlib.suppress(OSError, AttributeError):
