@@ -45,17 +45,29 @@ from opensslcmp.context.certificates import Trust, facts, load_certificates, sam
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import fresh_bytes
 from opensslcmp.credentials import KeySource, Signer
-from opensslcmp.enums import BodyType, FailureInfo
+from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
 from opensslcmp.errors import Rejected
 from opensslcmp.server.authority import CertificateRequest, InfoRequest, Issued, RevocationRequest
 from opensslcmp.server.crl import build_crl
 from opensslcmp.server.knowledge import Knowledge, RootUpdate
 from opensslcmp.server.profile import IssuingProfile, key_identifier, key_usage
 from opensslcmp.server.responder import Responder
+from opensslcmp.server.revocation import alter
 from opensslcmp.server.rules import ValidationProfile, profile_named
 from opensslcmp.server.secret_book import Sealer, SecretBook
 from opensslcmp.server.settings import Settings
-from opensslcmp.server.store import Conflict, Publication, Store, StoredSecret
+from opensslcmp.server.store import (
+    CertificateRecord,
+    Change,
+    Conflict,
+    Publication,
+    Store,
+    StoredSecret,
+    Transaction,
+    TransactionState,
+    certificate_key,
+)
+from opensslcmp.server.turn import Turn
 from opensslcmp.server.vault import Vault
 
 __all__ = ["CA", "open_responder"]
@@ -79,6 +91,7 @@ class CA:
         profiles: the first is for who names none; others are chosen by certProfile.
         crl_days: how long a CRL is good for; half-way it is made anew.
         crl_file: where the CRL is written; None: nowhere.
+        holders_release: who put a certificate on hold may release it with it; else only a registration authority may.
         knowledge: what else it tells who asks.
         settings: where CRL and certificate are to be had; for profiles that do not say it themselves.
         clock: seconds since 1970.
@@ -95,6 +108,7 @@ class CA:
         profiles: Iterable[IssuingProfile] = (IssuingProfile(),),
         crl_days: float = 7.0,
         crl_file: Path | None = None,
+        holders_release: bool = True,
         knowledge: Knowledge | None = None,
         settings: Settings = Settings(),  # noqa: B008 -- immutable
         clock: Callable[[], float] = time.time,
@@ -124,6 +138,7 @@ class CA:
         self._issuing_chain = (certificate, *self.chain)
         self._crl_days = crl_days
         self._crl_file = crl_file
+        self._holders_release = holders_release
         self.knowledge = knowledge or Knowledge()
         self._crl_lock = threading.Lock()
         self._crl: Publication | None = None
@@ -301,13 +316,15 @@ class CA:
         """Nothing to do: the store keeps what was confirmed."""
 
     def revoke(self, request: RevocationRequest) -> None:
-        """Return when the certificate is one of this CA's.
+        """Return when the certificate is one of this CA's, and may be released where that is asked for.
 
         Raises:
-            Rejected: badCertId.
+            Rejected: badCertId, notAuthorized.
         """
         if not same_name(request.issuer, self._subject):
             raise Rejected(FailureInfo.BAD_CERT_ID, "not a certificate of this CA")
+        if request.reason is RevocationReason.REMOVE_FROM_CRL and not (request.ra or self._holders_release):
+            raise Rejected(FailureInfo.NOT_AUTHORIZED, "only a registration authority may release a certificate")
 
     def info(self, request: InfoRequest) -> list[InfoTypeAndValue]:
         """What is known here: caCerts, rootCaCert, certReqTemplate, CRLs, which algorithms fit, the language.
@@ -356,6 +373,52 @@ class CA:
             if ours and (status.newer_than is None or status.newer_than < current):
                 return True
         return False
+
+    # -- its operator --------------------------------------------------------------------------------------------
+
+    def find(self, serial_number: int) -> CertificateRecord | None:
+        """The record of a certificate of this CA."""
+        return self.store.certificate(certificate_key(self._subject, serial_number))
+
+    def change_status(self, serial_number: int, reason: RevocationReason) -> str:
+        """Revoke a certificate, put it on hold or release it, by the operator's word, and publish the CRL.
+
+        Returns:
+            what was done, in words.
+
+        Raises:
+            Rejected: there is no such certificate, or its state does not allow it.
+            Conflict: somebody else changed it at the same time.
+        """
+        record = self.find(serial_number)
+        if record is None:
+            raise Rejected(FailureInfo.BAD_CERT_ID, "no such certificate")
+        revoked = self.store.revocation(record.key)
+        held = revoked is not None and revoked.reason is RevocationReason.CERTIFICATE_HOLD
+        if reason is RevocationReason.REMOVE_FROM_CRL:
+            if not held:
+                words = "the certificate is not on hold" if revoked is None else "revoked for good"
+                raise Rejected(FailureInfo.BAD_CERT_ID if revoked is None else FailureInfo.CERT_REVOKED, words)
+        elif revoked is not None and not (held and reason is not RevocationReason.CERTIFICATE_HOLD):
+            raise Rejected(FailureInfo.CERT_REVOKED, "on hold already" if held else "revoked already")
+        now = self._clock()
+        # A transaction of its own, over as it begins.
+        transaction = Transaction(
+            transaction_id=fresh_bytes(16),
+            identity=b"operator",
+            algorithm="",
+            body_type=BodyType.RR,
+            state=TransactionState.CLOSED,
+            nonce=b"",
+            nonces=b"",
+            deadline=now,
+            expires=now,
+        )
+        change = Change(transaction=transaction, now=now)
+        words = alter(Turn(self, self.store, None, now, False, 0.0, 0.0, change), record, reason)
+        self.store.commit(change)
+        self.publish()
+        return words
 
     # -- revocation ----------------------------------------------------------------------------------------------
 

@@ -308,13 +308,12 @@ def confirm(turn: Turn) -> Answer:
         turn.authority.confirm(Issued(certificate=record.certificate), accepted)
         if accepted:
             turn.change.states.append((record.key, CertificateState.UNCONFIRMED, CertificateState.VALID))
-        else:
+        elif record.state is not CertificateState.REVOKED:
             turn.revoke(record, RevocationReason.UNSPECIFIED)
         if record.updates is not None:
             updated[record.updates] = updated.get(record.updates, False) or accepted
     for key, accepted in updated.items():
-        after = CertificateState.UPDATED if accepted else CertificateState.VALID
-        turn.change.states.append((key, CertificateState.UPDATING, after))
+        turn.end_update(key, CertificateState.UPDATED if accepted else CertificateState.VALID)
     taken = any(accepted for _, accepted in found)
     turn.state = TransactionState.CONFIRMED if taken else TransactionState.CLOSED
     turn.issued = transaction.certificates

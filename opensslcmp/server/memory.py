@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -73,6 +74,8 @@ class MemoryStore:
                 record = self._certificates.get(key)
                 if record is None or record.state is not expected:
                     raise Conflict
+            if any(key not in self._revocations for key in change.released):
+                raise Conflict
             if any(record.key in self._certificates for record in change.certificates):
                 raise Conflict
             if change.secret_used is not None:
@@ -90,9 +93,11 @@ class MemoryStore:
                 self._by_key.setdefault(record.key_and_subject, []).append(record.key)
             for key, _, state in change.states:
                 self._certificates[key] = replace(self._certificates[key], state=state)
+            for key in change.released:
+                del self._revocations[key]
             for revocation in change.revocations:
                 self._revocations[revocation.key] = revocation
-            self._revision += bool(change.revocations)
+            self._revision += bool(change.revocations or change.released)
 
     def _count(self, transaction: Transaction | None, by: int) -> None:
         if transaction is not None and transaction.state.is_open:
@@ -132,6 +137,15 @@ class MemoryStore:
                     return record
         return None
 
+    def successors(self, key: bytes) -> list[CertificateRecord]:
+        """As ``Store.successors``."""
+        return [record for record in self.every_certificate() if record.updates == key]
+
+    def every_certificate(self) -> Iterator[CertificateRecord]:
+        """As ``Store.every_certificate``."""
+        with self._lock:
+            return iter(sorted(self._certificates.values(), key=lambda each: (each.issued_at, each.key)))
+
     def certificates(self) -> int:
         """As ``Store.certificates``."""
         with self._lock:
@@ -142,6 +156,11 @@ class MemoryStore:
         with self._lock:
             found = [each for each in self._revocations.values() if each.not_after > now]
             return self._revision, sorted(found, key=lambda each: each.serial_number)
+
+    def revocation(self, key: bytes) -> Revocation | None:
+        """As ``Store.revocation``."""
+        with self._lock:
+            return self._revocations.get(key)
 
     def revision(self) -> int:
         """As ``Store.revision``."""

@@ -56,7 +56,7 @@ from opensslcmp.context.protection import (
     verify,
 )
 from opensslcmp.credentials import SharedSecret, Signer
-from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
+from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 from opensslcmp.server.authority import Authority, Publisher
 from opensslcmp.server.enrollment import confirm, enroll, poll
@@ -76,7 +76,7 @@ from opensslcmp.server.rules import (
     signer_key,
 )
 from opensslcmp.server.secret_book import FoundSecret
-from opensslcmp.server.store import Change, Conflict, Store, Transaction, TransactionState
+from opensslcmp.server.store import CertificateState, Change, Conflict, Store, Transaction, TransactionState
 from opensslcmp.server.turn import Answer, Turn
 
 __all__ = ["Responder"]
@@ -297,7 +297,7 @@ class Responder:
         )
         change.response = response
         self.store.commit(change)
-        if change.revocations:
+        if change.revocations or change.released:
             self._published()
         return response
 
@@ -346,6 +346,9 @@ class Responder:
                 text = _CREDENTIAL_TEXTS[FailureInfo.SIGNER_NOT_TRUSTED]
                 raise BadMessage(FailureInfo.SIGNER_NOT_TRUSTED, text)
             check.ra = is_ra(verified, self._ras)
+            if check.signer is not None and check.signer.state is CertificateState.REVOKED:
+                revoked = self.store.revocation(check.signer.key)
+                check.signer_held = revoked is not None and revoked.reason is RevocationReason.CERTIFICATE_HOLD
             way.protector = self._signer
         way.verified = verified
         profile.check(Stage.REQUESTER, check)
@@ -487,7 +490,7 @@ class Responder:
             version=transaction.version + 1,
         )
         self.store.commit(change)
-        if change.revocations:
+        if change.revocations or change.released:
             self._published()
 
     def _published(self) -> None:

@@ -10,13 +10,11 @@ from opensslcmp.context.certificates import facts, same_name
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage
 from opensslcmp.server.authority import RevocationRequest
-from opensslcmp.server.rules import Stage, reason_of
+from opensslcmp.server.rules import Stage, wanted_reason
 from opensslcmp.server.store import CertificateRecord, CertificateState, certificate_key
 from opensslcmp.server.turn import Answer, Turn, refusal
 
-__all__ = ["revoke"]
-
-_CRL_REASON = "2.5.29.21"
+__all__ = ["alter", "revoke"]
 
 
 def revoke(turn: Turn) -> Answer:
@@ -52,14 +50,13 @@ def _revoke(turn: Turn, details: RevDetails) -> tuple[CertificateRecord, str]:
         check.record = None
     else:
         check.record = _find(turn, issuer, serial)
-    check.profile.check(Stage.REVOKE, check)
     record = check.record
+    is_revoked = record is not None and record.state is CertificateState.REVOKED
+    check.revoked = turn.store.revocation(record.key) if record is not None and is_revoked else None
+    check.profile.check(Stage.REVOKE, check)
     assert record is not None
     assert issuer is not None
-    reason = RevocationReason.UNSPECIFIED
-    for each in details.crl_entry_details or ():
-        if each.oid == _CRL_REASON:
-            reason = reason_of(each.extn_value) or RevocationReason.UNSPECIFIED
+    reason = wanted_reason(details)
     turn.authority.revoke(
         RevocationRequest(
             certificate=record.certificate,
@@ -72,12 +69,20 @@ def _revoke(turn: Turn, details: RevDetails) -> tuple[CertificateRecord, str]:
             now=turn.moment,
         )
     )
+    return record, alter(turn, record, reason)
+
+
+def alter(turn: Turn, record: CertificateRecord, reason: RevocationReason) -> str:
+    """Revoke a certificate, put it on hold or release it, with the turn's change; what was done, in words."""
     if any(key == record.key for key, _, _ in turn.change.states):
-        return record, "revoked"
+        return "done with it already"
+    if reason is RevocationReason.REMOVE_FROM_CRL:
+        turn.release(record)
+        return "released: in force again"
     turn.revoke(record, reason)
     if record.updates is not None and record.state is CertificateState.UNCONFIRMED:
-        turn.change.states.append((record.updates, CertificateState.UPDATING, CertificateState.VALID))
-    return record, f"revoked: {reason.text}"
+        turn.end_update(record.updates, CertificateState.VALID)
+    return "put on hold" if reason is RevocationReason.CERTIFICATE_HOLD else f"revoked: {reason.text}"
 
 
 def _find(turn: Turn, issuer: bytes, serial: int) -> CertificateRecord | None:

@@ -48,7 +48,14 @@ from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.secret_book import FoundSecret
-from opensslcmp.server.store import CertificateRecord, CertificateState, Transaction, TransactionState, certificate_key
+from opensslcmp.server.store import (
+    CertificateRecord,
+    CertificateState,
+    Revocation,
+    Transaction,
+    TransactionState,
+    certificate_key,
+)
 
 __all__ = [
     "LENIENT",
@@ -69,6 +76,7 @@ __all__ = [
     "reason_of",
     "short_hash",
     "signer_key",
+    "wanted_reason",
 ]
 
 F = FailureInfo
@@ -139,6 +147,8 @@ class Check:
         record: of the certificate that is to be confirmed or revoked.
         inner: the messages in a nested one.
         outer: who protected the nested message that this one came in.
+        revoked: why and when it was, or None.
+        signer_held: the signer's certificate is on hold, and not revoked for good.
     """
 
     message: Message
@@ -166,6 +176,8 @@ class Check:
     revocations: int = 1
     inner: tuple[Message, ...] = ()
     outer: Verified | None = None
+    revoked: Revocation | None = None
+    signer_held: bool = False
 
     @property
     def begun(self) -> Transaction:
@@ -394,7 +406,21 @@ def signer_is_in_force(check: Check) -> str | None:
     signer = check.signer
     if signer is None or signer.state not in {CertificateState.REVOKED, CertificateState.UPDATED}:
         return None
+    if check.signer_held and _releases(check.message, signer):
+        return None
     return "the signer's certificate is not in force any more"
+
+
+def _releases(message: Message, signer: CertificateRecord) -> bool:
+    """The message asks for nothing but that its signer's own certificate be released."""
+    items: list[RevDetails] = message.content() if message.body_type is B.RR else []
+    issuer = facts(signer.certificate).issuer
+    return bool(items) and all(
+        wanted_reason(each) is RevocationReason.REMOVE_FROM_CRL
+        and each.cert_details.serial_number == signer.serial_number
+        and same_name(each.cert_details.issuer_der or b"", issuer)
+        for each in items
+    )
 
 
 @_rule(Stage.REQUESTER, F.BAD_REQUEST, "RFC 9483, 4.1.3", bodies=OPENING - {B.GENM})
@@ -781,6 +807,16 @@ def status_makes_sense(check: Check) -> str | None:
     return None
 
 
+@_rule(Stage.CONFIRM, F.CERT_REVOKED, "RFC 9810, 5.3.18", bodies=_CONF)
+def confirmed_certificate_is_in_force(check: Check) -> str | None:
+    """A certificate that was revoked before it was confirmed stays so."""
+    status, record = check.status, check.record
+    if status is None or record is None or record.state is not CertificateState.REVOKED:
+        return None
+    accepted = status.status_info is None or status.status_info.status == PKIStatus.ACCEPTED
+    return "the certificate was revoked" if accepted else None
+
+
 @_rule(Stage.CONFIRM, F.BAD_REQUEST, "RFC 9810, 5.3.18", bodies=_CONF)
 def hash_alg_needs_version_3(check: Check) -> str | None:
     """hashAlg needs pvno 3."""
@@ -894,6 +930,14 @@ def reason_of(value: bytes) -> RevocationReason | None:
         return None
 
 
+def wanted_reason(details: RevDetails) -> RevocationReason:
+    """What an rr asks for; unspecified when it does not say."""
+    for each in details.crl_entry_details or ():
+        if each.oid == _CRL_REASON:
+            return reason_of(each.extn_value) or RevocationReason.UNSPECIFIED
+    return RevocationReason.UNSPECIFIED
+
+
 @_rule(Stage.REVOKE, F.BAD_CERT_ID, "RFC 9483, 4.2", bodies=_RR)
 def revoked_certificate_is_ours(check: Check) -> str | None:
     """The certificate to be revoked was issued here."""
@@ -926,19 +970,32 @@ def revoker_is_the_holder_or_an_ra(check: Check) -> str | None:
 
 @_rule(Stage.REVOKE, F.CERT_REVOKED, "RFC 9483, 4.2", bodies=_RR)
 def certificate_is_not_revoked(check: Check) -> str | None:
-    """The certificate is not revoked already."""
+    """The certificate is not revoked already, unless it is to be released, or was on hold and is to be revoked."""
     if check.record is None or check.record.state is not CertificateState.REVOKED:
         return None
+    reason = wanted_reason(check.details)
+    if reason is RevocationReason.REMOVE_FROM_CRL:
+        return None
+    if check.revoked is not None and check.revoked.reason is RevocationReason.CERTIFICATE_HOLD:
+        return "on hold already" if reason is RevocationReason.CERTIFICATE_HOLD else None
     return "revoked already"
 
 
 @_rule(Stage.REVOKE, F.BAD_CERT_ID, "RFC 9483, 4.2", bodies=_RR)
 def valid_certificate_is_not_revived(check: Check) -> str | None:
     """removeFromCRL is for a revoked certificate."""
-    for each in check.details.crl_entry_details or ():
-        if each.oid == _CRL_REASON and reason_of(each.extn_value) is RevocationReason.REMOVE_FROM_CRL:
-            return "the certificate is not on hold"
-    return None
+    if wanted_reason(check.details) is not RevocationReason.REMOVE_FROM_CRL:
+        return None
+    revoked = check.record is not None and check.record.state is CertificateState.REVOKED
+    return None if revoked else "the certificate is not on hold"
+
+
+@_rule(Stage.REVOKE, F.CERT_REVOKED, "RFC 5280, 5.3.1", bodies=_RR)
+def only_held_certificates_are_revived(check: Check) -> str | None:
+    """removeFromCRL is for a certificate on hold; what is revoked for any other reason is so for good."""
+    if wanted_reason(check.details) is not RevocationReason.REMOVE_FROM_CRL or check.revoked is None:
+        return None
+    return None if check.revoked.reason is RevocationReason.CERTIFICATE_HOLD else "revoked for good"
 
 
 # -- genm ----------------------------------------------------------------------------------------------------------

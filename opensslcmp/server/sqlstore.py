@@ -105,6 +105,8 @@ _certificates = Table(
     Column("not_after", Float, nullable=False),
     Column("updates", LargeBinary),
 )
+_is_update = _certificates.c.updates.is_not(None)
+Index("certificates_updates", _certificates.c.updates, sqlite_where=_is_update, postgresql_where=_is_update)
 _revocations = Table(
     "revocations",
     _metadata,
@@ -248,6 +250,12 @@ class SQLStore:
             )
             .limit(1)
         )
+        self._get_successors = prepared(
+            select(c).where(c.c.updates == bindparam("which")).order_by(c.c.issued_at, c.c.key)
+        )
+        self._get_certificates = prepared(select(c).order_by(c.c.issued_at, c.c.key))
+        self._get_revocation = prepared(select(r).where(r.c.key == bindparam("which")))
+        self._remove_revocation = prepared(delete(r).where(r.c.key == bindparam("which")))
         self._count_certificates = prepared(select(func.count()).select_from(c))
         self._get_revocations = prepared(select(r).where(r.c.not_after > bindparam("now")))
         self._get_number = prepared(select(n.c.value).where(n.c.name == bindparam("which")))
@@ -389,6 +397,9 @@ class SQLStore:
         for key, expected, state in change.states:
             if not self._change_state(connection, which=key, expected=int(expected), new=int(state)).rowcount:
                 raise Conflict
+        for key in change.released:
+            if not self._remove_revocation(connection, which=key).rowcount:
+                raise Conflict
         for revocation in change.revocations:
             self._add_revocation(
                 connection,
@@ -398,7 +409,7 @@ class SQLStore:
                 at=revocation.at,
                 not_after=revocation.not_after,
             )
-        if change.revocations:
+        if change.revocations or change.released:
             self._count_up(connection, which=_REVISION)
         if (
             change.secret_used is not None
@@ -434,6 +445,14 @@ class SQLStore:
         row = self._get_certified(self._connection(), which=key_and_subject, in_force=in_force, now=now).fetchone()
         return None if row is None else _record(row)
 
+    def successors(self, key: bytes) -> list[CertificateRecord]:
+        """As ``Store.successors``."""
+        return [_record(row) for row in self._get_successors(self._connection(), which=key)]
+
+    def every_certificate(self) -> Iterator[CertificateRecord]:
+        """As ``Store.every_certificate``."""
+        return map(_record, self._get_certificates(self._connection()))
+
     def certificates(self) -> int:
         """As ``Store.certificates``."""
         count: int = self._count_certificates.value(self._connection())
@@ -442,11 +461,13 @@ class SQLStore:
     def revocations(self, now: float) -> tuple[int, list[Revocation]]:
         """As ``Store.revocations``."""
         revision = self.revision()  # read first: a later one only makes the next reader look again
-        found = [
-            Revocation(key=key, serial_number=int(number, 16), reason=RevocationReason(reason), at=at, not_after=end)
-            for key, number, reason, at, end in self._get_revocations(self._connection(), now=now)
-        ]
+        found = [_revocation(row) for row in self._get_revocations(self._connection(), now=now)]
         return revision, sorted(found, key=lambda each: each.serial_number)
+
+    def revocation(self, key: bytes) -> Revocation | None:
+        """As ``Store.revocation``."""
+        row = self._get_revocation(self._connection(), which=key).fetchone()
+        return None if row is None else _revocation(row)
 
     def revision(self) -> int:
         """As ``Store.revision``."""
@@ -546,6 +567,13 @@ def _record(row: Any) -> CertificateRecord:
         issued_at=row[7],
         not_after=row[8],
         updates=row[9],
+    )
+
+
+def _revocation(row: Any) -> Revocation:
+    key, number, reason, at, not_after = row
+    return Revocation(
+        key=key, serial_number=int(number, 16), reason=RevocationReason(reason), at=at, not_after=not_after
     )
 
 

@@ -11,6 +11,7 @@ Times are seconds since 1970.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -176,6 +177,7 @@ class Change:
         certificates: new ones.
         states: key, expected and new state of certificates that are there.
         revocations: new ones.
+        released: keys of certificates whose revocation is taken back, or takes another's place by ``revocations``.
         secret_used: reference of a single-use secret that is used up by this, not used before.
     """
 
@@ -186,6 +188,7 @@ class Change:
     certificates: list[CertificateRecord] = field(default_factory=list)
     states: list[tuple[bytes, CertificateState, CertificateState]] = field(default_factory=list)
     revocations: list[Revocation] = field(default_factory=list)
+    released: list[bytes] = field(default_factory=list)
     secret_used: bytes | None = None
     now: float = 0.0
 
@@ -221,14 +224,23 @@ class Store(Protocol):
     def certified(self, key_and_subject: bytes, now: float) -> CertificateRecord | None:
         """A certificate in force for this public key and subject."""
 
+    def successors(self, key: bytes) -> list[CertificateRecord]:
+        """The certificates that were to take the place of this one, in the order of their issue."""
+
+    def every_certificate(self) -> Iterator[CertificateRecord]:
+        """All of them, in the order of their issue; those that come meanwhile may be missing."""
+
     def certificates(self) -> int:
         """How many certificates there are, in any state."""
 
     def revocations(self, now: float) -> tuple[int, list[Revocation]]:
         """Revision, and the revocations of certificates that have not ended, in the order of their serial numbers.
 
-        The revision grows with every commit that revokes.
+        The revision grows with every commit that revokes or takes a revocation back.
         """
+
+    def revocation(self, key: bytes) -> Revocation | None:
+        """Why and when the certificate with this key was revoked."""
 
     def revision(self) -> int:
         """The revision of the revocations."""

@@ -78,7 +78,9 @@ class Turn:
         return self.check.verified
 
     def revoke(self, record: CertificateRecord, reason: RevocationReason) -> None:
-        """Revoke a certificate with this change."""
+        """Revoke a certificate with this change; one that is revoked gets another reason and date."""
+        if record.state is CertificateState.REVOKED:
+            self.change.released.append(record.key)
         self.change.states.append((record.key, record.state, CertificateState.REVOKED))
         self.change.revocations.append(
             Revocation(
@@ -99,9 +101,28 @@ class Turn:
             self.authority.confirm(Issued(certificate=record.certificate), accepted=False)
             self.revoke(record, RevocationReason.UNSPECIFIED)
             if record.updates is not None:
-                step = (record.updates, CertificateState.UPDATING, CertificateState.VALID)
-                if step not in self.change.states:  # several certificates may take the place of one
-                    self.change.states.append(step)
+                self.end_update(record.updates, CertificateState.VALID)
+
+    def release(self, record: CertificateRecord) -> None:
+        """Take the revocation of a certificate back: it is in force again, unless an update took its place."""
+        after = CertificateState.VALID
+        for successor in self.store.successors(record.key):
+            if successor.state is CertificateState.UNCONFIRMED:
+                after = CertificateState.UPDATING
+            elif successor.state is not CertificateState.REVOKED:
+                after = CertificateState.UPDATED
+                break
+        self.change.released.append(record.key)
+        self.change.states.append((record.key, CertificateState.REVOKED, after))
+
+    def end_update(self, key: bytes, after: CertificateState) -> None:
+        """The update of a certificate is over; one that was revoked meanwhile stays so."""
+        record = self.store.certificate(key)
+        if record is None or record.state is not CertificateState.UPDATING:
+            return
+        step = (key, CertificateState.UPDATING, after)
+        if step not in self.change.states:  # several certificates may take the place of one
+            self.change.states.append(step)
 
 
 def refusal(error: Exception) -> Rejected:

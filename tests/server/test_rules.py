@@ -489,6 +489,28 @@ def _(world: World) -> Message:
     return answer
 
 
+@breaks("only_held_certificates_are_revived", B.RP)
+def _(world: World) -> Message:
+    device = world.device()
+    ra = device.signing(device.enroll(KEYS[1], "CN=ra"), KEYS[1])
+    ra.handle = world.again(
+        profile=world.responder.profile, registration_authorities=[facts(ra.credential.certificates[0]).fingerprint]
+    ).handle
+    certificate = device.enroll(KEYS[0])
+    for reason in (RevocationReason.KEY_COMPROMISE, RevocationReason.REMOVE_FROM_CRL):
+        ra.begin()
+        answer = ra.send(B.RR, [revocation(certificate, reason)])
+    return answer
+
+
+@breaks("confirmed_certificate_is_in_force")
+def _(world: World) -> Message:
+    device = world.device()
+    certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0])))
+    world.ca.change_status(facts(certificate).serial_number, RevocationReason.SUPERSEDED)
+    return device.confirm(certificate)
+
+
 @breaks("valid_certificate_is_not_revived", B.RP)
 def _(world: World) -> Message:
     return rr(world, reason=RevocationReason.REMOVE_FROM_CRL)

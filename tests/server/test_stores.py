@@ -171,6 +171,30 @@ def test_revocations_are_listed_until_the_certificate_ends(store: Store) -> None
     assert [each.serial_number for each in store.revocations(NOW + 1)[1]] == [2]
 
 
+def test_a_revocation_is_taken_back_or_replaced_once(store: Store) -> None:
+    held = Revocation(
+        key=b"k" * 32, serial_number=5, reason=RevocationReason.CERTIFICATE_HOLD, at=NOW, not_after=NOW + 99
+    )
+    store.commit(Change(transaction=transaction(1), revocations=[held]))
+    assert store.revocation(held.key) == held
+    final = replace(held, reason=RevocationReason.KEY_COMPROMISE)
+    store.commit(Change(transaction=transaction(2), revocations=[final], released=[held.key]))
+    assert store.revocations(NOW) == (2, [final])
+    store.commit(Change(transaction=transaction(3), released=[held.key]))
+    assert (store.revocations(NOW), store.revocation(held.key)) == ((3, []), None)
+    with pytest.raises(Conflict):
+        store.commit(Change(transaction=transaction(4), released=[held.key]))
+    assert store.look(bytes([4]) * 16, b"") == (None, None)
+
+
+def test_certificates_are_listed_and_their_updates_found(store: Store) -> None:
+    first, second = record(2), replace(record(1), issued_at=NOW + 1, updates=record(2).key)
+    store.commit(Change(transaction=transaction(), certificates=[second, first]))
+    assert list(store.every_certificate()) == [first, second]
+    assert store.successors(first.key) == [second]
+    assert store.successors(second.key) == []
+
+
 def test_a_publication_takes_the_place_of_the_one_before_it(store: Store) -> None:
     first = Publication(name="crl", number=1, revision=0, made_at=NOW, good_until=NOW + 9, content=b"crl")
     assert store.publication("crl") is None
