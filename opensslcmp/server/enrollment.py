@@ -333,4 +333,9 @@ def poll(turn: Turn) -> Answer:
     ids = {each.cert_req_id for each in check.message.content()}
     if not ids or not ids <= {wish.request_id for wish in wishes} | {-1}:
         raise BadMessage(FailureInfo.BAD_REQUEST, "an unknown certReqId")
+    # Two requests may have been put off while each of them was alone.
+    if original.body_type is BodyType.KUR and check.signer and check.signer.state is CertificateState.UPDATING:
+        raise BadMessage(FailureInfo.BAD_REQUEST, "an update of this certificate is not confirmed yet")
+    if check.secret is not None and check.secret.single_use and check.secret.used_at is not None:
+        raise BadMessage(FailureInfo.NOT_AUTHORIZED, "not authorised to ask for another certificate")
     return _answer(turn, original, wishes, transaction.pending)

@@ -471,6 +471,34 @@ def test_a_certificate_may_come_later(world: World) -> None:
     assert said(device.send(B.POLL_REQ, poll_request())) == (B.ERROR, F.BAD_REQUEST)
 
 
+@BOTH
+def test_of_two_updates_that_were_put_off_one_is_made(world: World) -> None:
+    slow = Slow(world)
+    handle = world.again(slow).handle
+    old = world.device().enroll(KEYS[0])
+    first, second = (world.device(handle=handle).signing(old, KEYS[0]) for _ in range(2))
+    for device, key in (first, KEYS[1]), (second, KEYS[2]):
+        assert status_of(device.ask(B.KUR, crmf(key))).status == PKIStatus.WAITING
+    slow.allowed = True
+    certificate = certificate_of(first.send(B.POLL_REQ, poll_request()))
+    assert said(second.send(B.POLL_REQ, poll_request())) == (B.ERROR, F.BAD_REQUEST)
+    assert said(first.confirm(certificate)) == (B.PKICONF, None)
+    assert said(second.send(B.POLL_REQ, poll_request())) == (B.ERROR, F.CERT_REVOKED)
+
+
+@BOTH
+def test_a_single_use_secret_of_two_requests_that_were_put_off_gives_one_certificate(world: World) -> None:
+    slow = Slow(world)
+    handle = world.again(slow).handle
+    world.ca.add_secret("once", "secret", single_use=True)
+    first, second = (world.device("once", handle=handle) for _ in range(2))
+    for device, key in (first, KEYS[1]), (second, KEYS[2]):
+        assert status_of(device.ask(B.IR, crmf(key))).status == PKIStatus.WAITING
+    slow.allowed = True
+    certificate_of(first.send(B.POLL_REQ, poll_request()))
+    assert said(second.send(B.POLL_REQ, poll_request())) == (B.ERROR, F.NOT_AUTHORIZED)
+
+
 class Broken(Slow):
     """An authority with a bug."""
 
