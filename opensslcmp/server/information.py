@@ -5,7 +5,7 @@ Source: RFC 9810, 5.3.19; RFC 9483, 4.3.
 
 from __future__ import annotations
 
-from opensslcmp.asn1 import InfoTypeAndValue, encode_body
+from opensslcmp.asn1 import InfoTypeAndValue, encode_body, oids
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import BadMessage
 from opensslcmp.server.authority import InfoRequest
@@ -13,6 +13,15 @@ from opensslcmp.server.rules import Stage
 from opensslcmp.server.turn import Answer, Turn, refusal
 
 __all__ = ["inform"]
+
+# What an empty genm asks for (RFC 9810, D.5): ``openssl cmp -cmd genm`` without an infotype sends one.
+_EVERYTHING = (
+    oids.IT_CA_PROT_ENC_CERT,
+    oids.IT_SIGN_KEY_PAIR_TYPES,
+    oids.IT_ENC_KEY_PAIR_TYPES,
+    oids.IT_PREFERRED_SYMM_ALG,
+    oids.IT_CURRENT_CRL,
+)
 
 
 def inform(turn: Turn) -> Answer:
@@ -23,7 +32,7 @@ def inform(turn: Turn) -> Answer:
     check.wishes = len(items)
     check.profile.check(Stage.INFO, check)
     answers: list[InfoTypeAndValue] = []
-    for item in items:
+    for item in items or [InfoTypeAndValue.make(oid) for oid in _EVERYTHING]:
         value = item.value_der
         request = InfoRequest(
             oid=item.oid,
@@ -38,6 +47,8 @@ def inform(turn: Turn) -> Answer:
         except Exception as error:
             refused = refusal(error)
             raise BadMessage(refused.failure or FailureInfo.BAD_REQUEST, "; ".join(refused.text)) from error
-    if not answers:
+    if not items:
+        answers = [answer for answer in answers if answer.value_der is not None]
+    elif not answers:
         raise BadMessage(FailureInfo.BAD_REQUEST, "an infoType that is not known here")
     return Answer(body_type=BodyType.GENP, body=encode_body(BodyType.GENP, answers))

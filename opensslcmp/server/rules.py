@@ -1016,9 +1016,14 @@ _WITHOUT_VALUE = frozenset(
 
 @_rule(Stage.INFO, F.BAD_REQUEST, "RFC 9483, 4.3", bodies=_GENM, profiles=_NOT_LENIENT)
 def info_types_are_not_too_many(check: Check) -> str | None:
-    """A genm has exactly one infoType, or as many as the profile allows."""
-    count = check.wishes
-    return None if 1 <= count <= check.profile.max_infos else "not exactly one infoType"
+    """A genm has one infoType at most, or as many as the profile allows."""
+    return None if check.wishes <= check.profile.max_infos else "more than one infoType"
+
+
+@_rule(Stage.INFO, F.BAD_REQUEST, "RFC 9483, 4.3", bodies=_GENM, profiles=_STRICT)
+def info_types_are_named(check: Check) -> str | None:
+    """A genm names what it asks for; an empty one asks for all there is (RFC 9810, D.5)."""
+    return None if check.wishes else "no infoType"
 
 
 @_rule(Stage.INFO, F.BAD_REQUEST, "RFC 9811, 3.4; RFC 9483, 6.1", bodies=_GENM)

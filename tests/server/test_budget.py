@@ -15,8 +15,8 @@ import pytest
 from opensslcmp._native import lib
 from opensslcmp.asn1 import InfoTypeAndValue, oids
 from opensslcmp.context import certificates, keys, protection
-from opensslcmp.enums import BodyType
-from tests.server.device import KEYS, Device, certificate_of, conf, crmf, revocation
+from opensslcmp.enums import BodyType, FailureInfo
+from tests.server.device import KEYS, Device, certificate_of, conf, crmf, revocation, said
 from tests.server.world import World
 
 B = BodyType
@@ -65,6 +65,22 @@ def counted(device: Device, calls: Counter[str], body: BodyType, content: Any, *
         return device.send(body, content, **fields), made[0]
     finally:
         device.handle = original
+
+
+def test_an_unknown_reference_costs_the_crossings_of_a_wrong_secret(world: World, calls: Counter[str]) -> None:
+    """The same work under the same limits: what a stranger could tell apart by time is not there."""
+    world.ca.add_secret("known", "right")
+    costs = []
+    for reference in ("known", "unknown"):
+        device = world.device(reference, "wrong")
+        if reference == "unknown":
+            world.ca.remove_secret("unknown")
+        device.begin()
+        answer, made = counted(device, calls, B.GENM, [])
+        assert said(answer) == (B.ERROR, FailureInfo.BAD_MESSAGE_CHECK)
+        costs.append((made, dict(calls)))
+    assert costs[0] == costs[1]
+    assert costs[0][0] > 0
 
 
 def test_a_message_under_a_mac_crosses_at_most_4_times(world: World, calls: Counter[str]) -> None:

@@ -217,7 +217,6 @@ def test_a_list_leaves_out_what_is_not_known(make: Callable[..., World]) -> None
     assert said(ask(device, unknown)) == (B.ERROR, F.BAD_REQUEST)
     assert said(ask(device, unknown, unknown)) == (B.ERROR, F.BAD_REQUEST)
     assert said(ask(device, *[encode_info(oids.IT_CA_CERTS)] * 4)) == (B.ERROR, F.BAD_REQUEST)
-    assert said(ask(device)) == (B.ERROR, F.BAD_REQUEST)
 
 
 @pytest.mark.parametrize("profile", [RFC9810, STRICT])
@@ -246,3 +245,11 @@ def test_a_value_where_none_belongs_is_refused(make: Callable[..., World], profi
 )
 def test_a_value_of_another_type_is_refused(device: Device, oid: str) -> None:
     assert said(ask(device, InfoTypeAndValue.make(oid, b"\x02\x01\x05"))) == (B.ERROR, F.BAD_DATA_FORMAT)
+
+
+def test_an_empty_genm_asks_for_everything(world: World) -> None:
+    answer = ask(world.device())
+    assert answer.body_type is B.GENP, status_of(answer)
+    told = {item.oid: decode_info(item) for item in answer.content()}
+    assert {oids.IT_SIGN_KEY_PAIR_TYPES, oids.IT_PREFERRED_SYMM_ALG, oids.IT_CURRENT_CRL} <= told.keys()
+    assert None not in told.values()

@@ -521,6 +521,11 @@ def _(world: World) -> Message:
     return world.device().send(B.GENM, info(oids.IT_CA_CERTS) + info(oids.IT_CURRENT_CRL))
 
 
+@breaks("info_types_are_named")
+def _(world: World) -> Message:
+    return world.device().send(B.GENM, [])
+
+
 @breaks("info_values_are_where_they_belong")
 def _(world: World) -> Message:
     return world.device().send(B.GENM, info(oids.IT_CA_CERTS, b"\x02\x01\x00"))
