@@ -119,6 +119,7 @@ from opensslcmp.asn1.message import (
     assemble,
     failure_bits,
     general_time,
+    header_der,
     make_header,
     protected_part,
 )
@@ -211,6 +212,7 @@ __all__ = [
     "enveloped_key",
     "failure_bits",
     "general_time",
+    "header_der",
     "holds_at_most",
     "initializer",
     "key_spec",

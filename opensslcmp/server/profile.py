@@ -70,8 +70,11 @@ _USAGE_OF_A_CA = 0x0600
 """keyCertSign and cRLSign."""
 
 
+_identifier = lru_cache(maxsize=64)(x509.ObjectIdentifier)
+
+
 def _extension(oid: str, value: bytes, *, critical: bool = False) -> Extension:
-    return Extension(extn_id=x509.ObjectIdentifier(oid), critical=critical, extn_value=value)
+    return Extension(extn_id=_identifier(oid), critical=critical, extn_value=value)
 
 
 def key_identifier(public_key: bytes) -> bytes:

@@ -27,7 +27,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from opensslcmp.asn1 import (
     NULL_DN,
@@ -40,8 +39,9 @@ from opensslcmp.asn1 import (
     assemble,
     directory_name,
     encode,
-    general_time,
+    header_der,
     protected_part,
+    wrap,
 )
 from opensslcmp.context.certificates import Trust
 from opensslcmp.context.protection import (
@@ -183,6 +183,7 @@ class Responder:
         self._next_sweep = 0.0
         self._sweeping = threading.Lock()
         self._name = directory_name(self._signer.sender_name)
+        self._name_der = encode(self._name)
         self._nobody = directory_name(NULL_DN)
         self._last_resort = self._unprotected_error()
 
@@ -400,18 +401,18 @@ class Responder:
         protector = way.protector or self._signer
         header = way.header
         way.nonce = fresh_bytes(16)
-        sender = self._name
+        sender = self._name_der
         if protector.kind is ProtectionKind.MAC and "mac_sender_is_the_reference" in self.profile:
-            sender = directory_name(protector.sender_name)
-        answer_header = PKIHeader(
+            sender = wrap(0xA4, protector.sender_name)
+        answer_header = header_der(
             pvno=header.pvno if header is not None and header.pvno in {2, 3} else 2,
             sender=sender,
-            recipient=header.sender if header is not None else self._nobody,
-            message_time=general_time(datetime.fromtimestamp(now, UTC)),
+            recipient=encode(header.sender if header is not None else self._nobody),
+            second=int(now),
             transaction_id=header.transaction_id if header is not None else None,
             sender_nonce=way.nonce,
             recip_nonce=header.sender_nonce if header is not None else None,
-            general_info=list(answer.general_info) or None,
+            general_info=answer.general_info,
         )
         extra = answer.extra_certs
         if protector is not self._signer:

@@ -134,6 +134,9 @@ class Wish:
     signature: tuple[bytes, bytes] | None = None
 
 
+_NOBODY = Verified(kind=ProtectionKind.NONE)
+
+
 @dataclass(slots=True)
 class Check:
     """What is known about a message on its way; each stage adds to it.
@@ -155,7 +158,7 @@ class Check:
     peer: Peer
     now: float
     profile: ValidationProfile
-    verified: Verified = field(default_factory=lambda: Verified(kind=ProtectionKind.NONE))
+    verified: Verified = _NOBODY
     signer: CertificateRecord | None = None
     secret: FoundSecret | None = None
     ra: bool = False
@@ -1142,18 +1145,20 @@ class ValidationProfile:
     max_open_transactions: int = 10_000
     max_open_per_credential: int = 1_000
     max_messages_per_transaction: int = 1_000
-    _table: dict[tuple[Stage, BodyType], tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
+    _table: dict[tuple[Stage, BodyType], tuple[tuple[Checker, FailureInfo], ...]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         unknown = self.rules - RULES.keys()
         if unknown:
             raise ValueError(f"no such rule: {', '.join(sorted(unknown))}")
-        table: dict[tuple[Stage, BodyType], tuple[Rule, ...]] = {}
+        table: dict[tuple[Stage, BodyType], tuple[tuple[Checker, FailureInfo], ...]] = {}
         for stage in Stage:
             for body in ACCEPTED:
                 table[stage, body] = tuple(
                     [
-                        rule
+                        (rule.check, rule.failure)
                         for rule in RULES.values()
                         if rule.stage is stage and body in rule.bodies and rule.name in self.rules and rule.check
                     ]
@@ -1181,10 +1186,10 @@ class ValidationProfile:
         Raises:
             BadMessage: with the failInfo and the words of the first that is.
         """
-        for rule in self._table[stage, check.message.body_type]:
-            text = rule.check(check) if rule.check else None
+        for look, failure in self._table[stage, check.message.body_type]:
+            text = look(check)
             if text is not None:
-                raise BadMessage(rule.failure, text)
+                raise BadMessage(failure, text)
 
 
 def _profile(name: str) -> ValidationProfile:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from typing import Protocol
 
 from opensslcmp.asn1 import GeneralizedTime, UTCTime, decode, elements, read_header, unwrap
@@ -295,11 +296,15 @@ def outline(certificate: bytes) -> tuple[int, bytes, float, bytes, bytes]:
     if len(parts) < 7 or parts[0][:1] != b"\xa0":
         raise ValueError("no certificate of version 3")
     _, serial, _, issuer, validity, subject, key = parts
+    number = int.from_bytes(unwrap(serial), "big", signed=True)
+    return number, issuer, _not_after(validity), subject, key
+
+
+@lru_cache(maxsize=64)
+def _not_after(validity: bytes) -> float:
     _, (start, stop) = elements(validity)
     kind: type[UTCTime] | type[GeneralizedTime] = UTCTime if validity[start] == 0x17 else GeneralizedTime
-    moment = decode(kind, validity[start:stop])
-    number = int.from_bytes(unwrap(serial), "big", signed=True)
-    return number, issuer, moment.as_datetime().timestamp(), subject, key
+    return decode(kind, validity[start:stop]).as_datetime().timestamp()
 
 
 def certificate_key(issuer: bytes, serial_number: int) -> bytes:
