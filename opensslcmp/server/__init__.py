@@ -13,6 +13,7 @@ from opensslcmp.server.authority import (
     RevocationRequest,
 )
 from opensslcmp.server.ca import CA, open_responder
+from opensslcmp.server.cross import CrossProfile
 from opensslcmp.server.knowledge import Knowledge, RootUpdate
 from opensslcmp.server.memory import MemoryStore
 from opensslcmp.server.peer import Peer
@@ -28,6 +29,7 @@ __all__ = [
     "RULES",
     "Authority",
     "CertificateRequest",
+    "CrossProfile",
     "FoundSecret",
     "InfoRequest",
     "Issued",

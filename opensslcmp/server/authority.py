@@ -36,11 +36,12 @@ class CertificateRequest:
     """One request for one certificate, its proof of possession verified.
 
     Attributes:
-        kind: IR, CR, KUR or P10CR.
+        kind: IR, CR, KUR or P10CR; CCR where cross-certification is switched on.
         subject: DER of the Name asked for; None when there is none.
         public_key: SubjectPublicKeyInfo in DER, as the requester sent it.
         extensions: asked for.
         not_before, not_after: validity asked for, in UTC.
+        signing_algorithm: AlgorithmIdentifier in DER that the certificate is to be signed with; of a CCR.
         issuer: DER of the Name that is to issue; None when the requester does not care.
         requester: the verified credential.
         ra: the requester is an authorised registration authority.
@@ -61,6 +62,7 @@ class CertificateRequest:
     not_before: datetime | None = None
     not_after: datetime | None = None
     issuer: bytes | None = None
+    signing_algorithm: bytes | None = None
     requester: Verified
     ra: bool = False
     approved_by: Verified | None = None

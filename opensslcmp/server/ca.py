@@ -51,6 +51,7 @@ from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
 from opensslcmp.errors import Rejected
 from opensslcmp.server.authority import CertificateRequest, InfoRequest, Issued, RevocationRequest
 from opensslcmp.server.crl import build_crl
+from opensslcmp.server.cross import CrossProfile
 from opensslcmp.server.knowledge import Knowledge, RootUpdate
 from opensslcmp.server.profile import IssuingProfile, key_identifier, key_usage
 from opensslcmp.server.responder import Responder
@@ -95,6 +96,7 @@ class CA:
         crl_file: where the CRL is written; None: nowhere.
         holders_release: who put a certificate on hold may release it with it; else only a registration authority may.
         knowledge: what else it tells who asks.
+        cross: what certificates for other CAs look like, where the Responder takes requests for them.
         settings: where CRL and certificate are to be had; for profiles that do not say it themselves.
         clock: seconds since 1970.
     """
@@ -112,6 +114,7 @@ class CA:
         crl_file: Path | None = None,
         holders_release: bool = True,
         knowledge: Knowledge | None = None,
+        cross: CrossProfile | None = None,
         settings: Settings = Settings(),  # noqa: B008 -- immutable
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -140,6 +143,7 @@ class CA:
         self._crl_file = crl_file
         self._holders_release = holders_release
         self.knowledge = knowledge or Knowledge()
+        self._cross = cross or CrossProfile()
         self._crl_lock = threading.Lock()
         self._crl: Publication | None = None
 
@@ -277,7 +281,9 @@ class CA:
             Rejected: badCertTemplate, unacceptedExtension.
             OpenSSLError: the key does not sign.
         """
-        profile = self._profile(request.cert_profile)
+        profile = self._cross if request.kind is BodyType.CCR else self._profile(request.cert_profile)
+        if request.signing_algorithm not in {None, self._algorithm}:
+            raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "the signingAlg asked for is not this CA's")
         if request.issuer not in {None, _NULL_DN, self._subject} and not same_name(
             request.issuer or b"", self._subject
         ):
@@ -511,6 +517,7 @@ def open_responder(
     key: KeySource | None = None,
     password: bytes | None = None,
     registration_authorities: Iterable[bytes] = (),
+    cross_certified: Iterable[bytes] = (),
     implicit_confirm: bool = True,
     confirm_wait_seconds: float = 600.0,
     clock: Callable[[], float] = time.time,
@@ -522,6 +529,7 @@ def open_responder(
         signer: signs answers in place of the CA's own key.
         anchors: DER of certificates beside the CA's own whose holders may sign requests.
         issuing: what certificates look like.
+        cross_certified: DER of certificates of other CAs that may ask for cross-certification; none: nobody may.
         key, password: as for ``CA.open``.
         registration_authorities, implicit_confirm, confirm_wait_seconds, clock: as for ``Responder``.
 
@@ -539,6 +547,7 @@ def open_responder(
             trust=Trust([ca.certificate, *anchors], untrusted=ca.chain),
             profile=chosen,
             registration_authorities=registration_authorities,
+            cross_certification=Trust(others) if (others := list(cross_certified)) else None,
             implicit_confirm=implicit_confirm,
             confirm_wait_seconds=confirm_wait_seconds,
             clock=clock,

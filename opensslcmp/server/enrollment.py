@@ -54,6 +54,7 @@ ANSWER_TO = {
     BodyType.CR: BodyType.CP,
     BodyType.P10CR: BodyType.CP,
     BodyType.KUR: BodyType.KUP,
+    BodyType.CCR: BodyType.CCP,
 }
 _IMPLICIT_CONFIRM = InfoTypeAndValue.make(oids.IT_IMPLICIT_CONFIRM, b"\x05\x00")
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
@@ -216,6 +217,7 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         requester=check.verified,
         ra=check.ra,
         approved_by=check.outer,
+        signing_algorithm=_signing_algorithm(wish),
         peer=check.peer,
         now=turn.moment,
         transaction_id=message.transaction_id or b"",
@@ -225,6 +227,11 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         pending=pending,
     )
     return authority.issue(request)
+
+
+def _signing_algorithm(wish: Wish) -> bytes | None:
+    asked = wish.message.cert_req.cert_template.signing_alg if wish.message else None
+    return None if asked is None else encode(asked)
 
 
 def _key_and_subject(public_key: bytes, subject: bytes) -> bytes:

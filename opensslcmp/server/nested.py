@@ -27,7 +27,7 @@ from opensslcmp.server.turn import Answer
 
 __all__ = ["INNER", "Inside", "unwrap_nested"]
 
-INNER = ACCEPTED - {BodyType.NESTED}
+INNER = ACCEPTED - {BodyType.NESTED, BodyType.CCR}
 """What may stand inside."""
 
 

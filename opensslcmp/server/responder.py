@@ -43,7 +43,7 @@ from opensslcmp.asn1 import (
     protected_part,
     wrap,
 )
-from opensslcmp.context.certificates import Trust
+from opensslcmp.context.certificates import Trust, facts
 from opensslcmp.context.protection import (
     MacLimits,
     MacProtector,
@@ -76,7 +76,15 @@ from opensslcmp.server.rules import (
     signer_key,
 )
 from opensslcmp.server.secret_book import FoundSecret
-from opensslcmp.server.store import CertificateState, Change, Conflict, Store, Transaction, TransactionState
+from opensslcmp.server.store import (
+    CertificateState,
+    Change,
+    Conflict,
+    Store,
+    Transaction,
+    TransactionState,
+    certificate_key,
+)
 from opensslcmp.server.turn import Answer, Turn
 
 __all__ = ["Responder"]
@@ -132,6 +140,7 @@ class Responder:
         secrets: finds shared secrets by reference; None: no MAC is accepted.
         trust: whose certificates may sign requests; None: no signature is accepted.
         profile: which rules are checked.
+        cross_certification: which CAs may ask for cross-certification (ccr); None: nobody may.
         registration_authorities: SHA-256 of certificates that may act for others, beside those with id-kp-cmRA.
         limits: of the gate.
         mac_limits: of MACs.
@@ -154,6 +163,7 @@ class Responder:
         *,
         secrets: Callable[[bytes], FoundSecret | None] | None = None,
         trust: Trust | None = None,
+        cross_certification: Trust | None = None,
         profile: ValidationProfile = RFC9810,
         registration_authorities: Iterable[bytes] = (),
         limits: Limits | None = None,
@@ -169,6 +179,8 @@ class Responder:
         self.store = store
         self.profile = profile
         self.trust = trust
+        self._cross_certification = cross_certification
+        self._accept = ACCEPTED if cross_certification is not None else ACCEPTED - {BodyType.CCR}
         self._signer = protector_for(signer)
         self._secrets = secrets
         self._ras = frozenset(registration_authorities)
@@ -218,7 +230,7 @@ class Responder:
             return self._last_resort
 
     def _take(self, der: bytes, peer: Peer, now: float, way: _Way) -> bytes:
-        message = admit(der, limits=self._limits, accept=ACCEPTED)
+        message = admit(der, limits=self._limits, accept=self._accept)
         way.message, way.header = message, message.header
         transaction_id = message.transaction_id
         if transaction_id is None:
@@ -319,7 +331,7 @@ class Responder:
             verified = verify(
                 message,
                 secrets=secret_of if self._secrets else None,
-                trust=self.trust,
+                trust=self._trust_for(check),
                 limits=self._mac_limits,
                 at=check.now,
                 check_key_usage="key_usage_allows_signing" in profile,
@@ -346,6 +358,8 @@ class Responder:
                 logger.info("a signer's certificate has issuer and serial number of one of ours")
                 text = _CREDENTIAL_TEXTS[FailureInfo.SIGNER_NOT_TRUSTED]
                 raise BadMessage(FailureInfo.SIGNER_NOT_TRUSTED, text)
+            if len(verified.chain) > 2:
+                self._refuse_strangers(verified)
             check.ra = is_ra(verified, self._ras)
             if check.signer is not None and check.signer.state is CertificateState.REVOKED:
                 revoked = self.store.revocation(check.signer.key)
@@ -353,6 +367,19 @@ class Responder:
             way.protector = self._signer
         way.verified = verified
         profile.check(Stage.REQUESTER, check)
+
+    def _trust_for(self, check: Check) -> Trust | None:
+        """Of cross-certification, from its request to its confirmation; else of everybody."""
+        begun = check.transaction
+        first = check.message.body_type if begun is None else begun.body_type
+        return self._cross_certification if first is BodyType.CCR else self.trust
+
+    def _refuse_strangers(self, verified: Verified) -> None:
+        """Return when no CA on the signer's path has its certificate from us: who it certifies has no say here."""
+        for each in verified.chain[1:-1]:
+            about = facts(each)
+            if self.store.certificate(certificate_key(about.issuer, about.serial_number)) is not None:
+                raise BadMessage(FailureInfo.SIGNER_NOT_TRUSTED, _CREDENTIAL_TEXTS[FailureInfo.SIGNER_NOT_TRUSTED])
 
     def _dispatch(self, turn: Turn) -> Answer:
         body_type = turn.check.message.body_type

@@ -26,6 +26,7 @@ from cryptography.hazmat.asn1 import decode_der
 from opensslcmp.asn1 import (
     BitString,
     CertId,
+    Certificate,
     CertificationRequestInfo,
     CertReqMsg,
     CertStatus,
@@ -82,9 +83,10 @@ __all__ = [
 F = FailureInfo
 B = BodyType
 
-REQUESTS = frozenset((B.IR, B.CR, B.KUR, B.P10CR))
-CRMF = frozenset((B.IR, B.CR, B.KUR))
-OPENING = frozenset((B.IR, B.CR, B.KUR, B.P10CR, B.RR, B.GENM))
+_CROSS = frozenset((B.CCR,))
+REQUESTS = frozenset((B.IR, B.CR, B.KUR, B.P10CR)) | _CROSS
+CRMF = frozenset((B.IR, B.CR, B.KUR)) | _CROSS
+OPENING = REQUESTS | {B.RR, B.GENM}
 FOLLOW_UP = frozenset((B.CERT_CONF, B.POLL_REQ, B.ERROR))
 ACCEPTED = OPENING | FOLLOW_UP | {B.NESTED}
 
@@ -576,7 +578,7 @@ def subject_or_san_is_there(check: Check) -> str | None:
     return "neither subject nor subjectAltName"
 
 
-@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 4211, 5", bodies=CRMF)
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 4211, 5", bodies=CRMF - _CROSS)
 def template_leaves_the_rest_to_us(check: Check) -> str | None:
     """The template has no serialNumber, no signingAlg, no unique identifiers, and asks for v3 when for a version."""
     request = check.request
@@ -763,6 +765,70 @@ def _signature_popo(check: Check) -> POPOSigningKey | None:
         return None
     value = message.popo.value
     return value if isinstance(value, POPOSigningKey) else None
+
+
+# -- ccr -----------------------------------------------------------------------------------------------------------
+
+
+@_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9810, D.6", bodies=_CROSS)
+def cross_request_is_signed(check: Check) -> str | None:
+    """A ccr is signed."""
+    return "a cross-certification request must be signed" if check.message.mac is not None else None
+
+
+@_rule(Stage.REQUESTER, F.NOT_AUTHORIZED, "RFC 9810, 6.6", bodies=_CROSS)
+def cross_requester_is_a_ca(check: Check) -> str | None:
+    """A ccr is signed by a CA."""
+    certificate = check.verified.certificate
+    return None if certificate is not None and is_ca(certificate) else "cross-certification is for CAs"
+
+
+@_rule(Stage.REQUEST, F.BAD_REQUEST, "RFC 9810, D.6", bodies=_CROSS)
+def cross_request_is_one(check: Check) -> str | None:
+    """A ccr has exactly one CertReqMsg, whatever the profile allows others."""
+    return "more than one request for cross-certification" if check.wishes > 1 else None
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9810, D.6", bodies=_CROSS)
+def cross_template_is_complete(check: Check) -> str | None:
+    """The template of a ccr has version v3, signingAlg, issuer, validity, subject, and no serialNumber."""
+    assert check.request.message is not None
+    template = check.request.message.cert_req.cert_template
+    validity = template.validity
+    if validity is None or validity.not_before is None or validity.not_after is None:
+        return "a cross-certification request without validity"
+    if template.version != 2 or template.signing_alg is None:
+        return "a cross-certification request without version v3 or signingAlg"
+    if template.serial_number is not None:
+        return "serialNumber is not for the requester"
+    missing = template.issuer_der is None or template.subject_der is None
+    return "a cross-certification request without issuer or subject" if missing else None
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9810, 6.6", bodies=_CROSS)
+def cross_subject_is_the_requesters(check: Check) -> str | None:
+    """The subject of a ccr's template is the CA that signed it."""
+    certificate, subject = check.verified.certificate, check.request.subject
+    if certificate is None or subject is None or same_name(subject, facts(certificate).subject):
+        return None
+    return "the subject is not the CA that asks"
+
+
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 9810, D.6", bodies=_CROSS)
+def cross_possession_is_proven_by_signature(check: Check) -> str | None:
+    """The proof of possession of a ccr is a signature, also when an RA asks."""
+    return "no proof of possession by signature" if _signature_popo(check) is None else None
+
+
+def is_ca(certificate: bytes) -> bool:
+    """Whether this certificate (DER) is a CA's (RFC 5280, 4.2.1.9 and 4.2.1.3)."""
+    constraints = decode(Certificate, certificate).tbs.extension("2.5.29.19")
+    usage = facts(certificate).key_usage
+    return (
+        constraints is not None
+        and b"\x01\x01\xff" in [constraints[a:b] for a, b in elements(constraints)]
+        and (usage is None or bool(usage & 0x0400))
+    )
 
 
 # -- certConf ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -44,6 +44,7 @@ from opensslcmp.asn1 import (
     make_header,
     oids,
     protected_part,
+    time,
     tlv,
     wrap,
 )
@@ -128,6 +129,22 @@ def crmf(
     elif popo == "keyEncipherment":
         proof = Variant(tlv(b"\x81\x01\x00"), "keyEncipherment")
     return CertReqMsg(cert_req=request, popo=proof)
+
+
+def cross(
+    key: PrivateKey, certificate: bytes, signing_algorithm: bytes, now: float, popo: str = "signature", **template: Any
+) -> CertReqMsg:
+    """A CertReqMsg for cross-certification of the CA with this key and certificate."""
+    begin = datetime.fromtimestamp(now, UTC)
+    fields: dict[str, Any] = {
+        "version": 2,
+        "signing_alg": decode(AlgorithmIdentifier, signing_algorithm),
+        "issuer": tlv(name("CN=Test CA")),
+        "validity": OptionalValidity(not_before=time(begin), not_after=time(begin + timedelta(days=90))),
+    }
+    request_id = template.pop("request_id", 0)
+    subject = template.pop("subject", facts(certificate).subject)
+    return crmf(key, subject, request_id=request_id, popo=popo, **(fields | template))
 
 
 def csr(
@@ -276,7 +293,7 @@ def poll_request(request_id: int = 0) -> list[PollReq]:
 def certificate_of(answer: Message) -> bytes:
     """The certificate in an ip, cp or kup."""
     content = answer.content()
-    assert answer.body_type in {BodyType.IP, BodyType.CP, BodyType.KUP}, said(answer)
+    assert answer.body_type in {BodyType.IP, BodyType.CP, BodyType.KUP, BodyType.CCP}, said(answer)
     certificate: bytes | None = content.response[0].certificate
     assert certificate is not None, content
     return certificate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from opensslcmp.asn1 import (
     tlv,
 )
 from opensslcmp.asn1 import algorithm as identifier
-from opensslcmp.context.certificates import facts
+from opensslcmp.context.certificates import Trust, facts
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import MacProtector
 from opensslcmp.credentials import MacParameters, SharedSecret
@@ -37,6 +38,7 @@ from tests.server.device import (
     certificate_of,
     conf,
     crmf,
+    cross,
     csr,
     extension,
     name,
@@ -45,7 +47,7 @@ from tests.server.device import (
     said,
     status_of,
 )
-from tests.server.world import World
+from tests.server.world import World, other_ca
 
 B, F = BodyType, FailureInfo
 Case = Callable[[World], Message]
@@ -586,6 +588,56 @@ def _(world: World) -> Message:
     return nested(world, *[inner_request(world, each, sender_nonce=same) for each in "ab"])
 
 
+def ccr(world: World, *, count: int = 1, popo: str = "signature", **template: Any) -> Message:
+    certificate, key = other_ca()
+    responder = world.again(
+        profile=dataclasses.replace(world.responder.profile, max_requests=2),
+        cross_certification=Trust([certificate]),
+        registration_authorities=[facts(certificate).fingerprint],
+    )
+    algorithm = PrivateKey.load(world.ca.signer.key).signature_algorithm()
+    asking = world.device(handle=responder.handle).signing(certificate, key)
+    wishes = [
+        cross(key, certificate, algorithm, world.clock.now, popo=popo, request_id=at, **template) for at in range(count)
+    ]
+    return asking.ask(B.CCR, *wishes)
+
+
+@breaks("cross_request_is_signed")
+def _(world: World) -> Message:
+    handle = world.again(profile=world.responder.profile, cross_certification=Trust([other_ca()[0]])).handle
+    return world.device(handle=handle).ask(B.CCR, crmf(KEYS[0]))
+
+
+@breaks("cross_requester_is_a_ca")
+def _(world: World) -> Message:
+    device = world.device()
+    asking = device.signing(device.enroll(KEYS[0]), KEYS[0])
+    trust = Trust([world.ca.certificate])
+    asking.handle = world.again(profile=world.responder.profile, cross_certification=trust).handle
+    return asking.ask(B.CCR, crmf(KEYS[0]))
+
+
+@breaks("cross_request_is_one", B.CCP)
+def _(world: World) -> Message:
+    return ccr(world, count=2)
+
+
+@breaks("cross_template_is_complete", B.CCP)
+def _(world: World) -> Message:
+    return ccr(world, validity=None)
+
+
+@breaks("cross_subject_is_the_requesters", B.CCP)
+def _(world: World) -> Message:
+    return ccr(world, subject=name("CN=somebody"))
+
+
+@breaks("cross_possession_is_proven_by_signature", B.CCP)
+def _(world: World) -> Message:
+    return ccr(world, popo="raVerified")
+
+
 # Broken in tests of their own below, by options or by other parties.
 ELSEWHERE = {
     "transaction_id_is_there",
@@ -649,8 +701,6 @@ def test_a_message_without_transaction_id_is_refused(world: World) -> None:
 
 
 def test_open_transactions_are_bounded_in_all_and_by_credential(make: Callable[..., World]) -> None:
-    import dataclasses
-
     world = make(profile=dataclasses.replace(RFC9810, max_open_per_credential=2, max_open_transactions=3))
     one, two = world.device("one"), world.device("two")
     for _ in range(2):
@@ -665,8 +715,6 @@ def test_open_transactions_are_bounded_in_all_and_by_credential(make: Callable[.
 
 
 def test_messages_of_a_transaction_are_bounded(make: Callable[..., World]) -> None:
-    import dataclasses
-
     world = make(profile=dataclasses.replace(RFC9810, max_messages_per_transaction=3))
     device = world.device()
     certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0])))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from opensslcmp.context.certificates import Trust
+from opensslcmp.context.keys import PrivateKey
 from opensslcmp.server import CA, Responder
 from opensslcmp.server.store import Store
 from tests.server.device import Device, mac_device
@@ -31,6 +35,15 @@ class Plain:
     def decrypt(self, reference: bytes, sealed: bytes) -> bytes:
         assert sealed.startswith(reference + b"|")
         return sealed[len(reference) + 1 :]
+
+
+@functools.cache
+def other_ca() -> tuple[bytes, PrivateKey]:
+    """Certificate and key of another CA."""
+    with tempfile.TemporaryDirectory() as directory:
+        ca = CA.create(Path(directory) / "ca", "CN=Other CA")
+        ca.close()
+        return ca.certificate, PrivateKey.load(Path(directory) / "ca" / "ca.key")
 
 
 @dataclass
