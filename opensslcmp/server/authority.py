@@ -151,6 +151,9 @@ class InfoRequest:
 class Authority(Protocol):
     """Decides. May be called from several threads at once.
 
+    One that has a method ``issuing_profile(name: str | None) -> IssuingProfile`` besides is asked whether the profile
+    named by certProfile lets keys be used again (``reuse_key``, ``reissue``); of others, no key is updated with itself.
+
     Each method may raise ``Rejected`` with a failInfo, which the requester is told. Any other exception is logged with
     its traceback, and the requester is told systemFailure.
     """

@@ -126,8 +126,6 @@ class CA:
         self.settings = settings
         self.profiles = {profile.name: _located(profile, settings) for profile in profiles}
         self._default = next(iter(self.profiles.values()))
-        self.reuse_key = self._default.reuse_key
-        self.reissue = self._default.reissue
         self._key = key
         self._clock = clock
         self._subject = about.subject
@@ -281,7 +279,7 @@ class CA:
             Rejected: badCertTemplate, unacceptedExtension.
             OpenSSLError: the key does not sign.
         """
-        profile = self._cross if request.kind is BodyType.CCR else self._profile(request.cert_profile)
+        profile = self._cross if request.kind is BodyType.CCR else self.issuing_profile(request.cert_profile)
         if request.signing_algorithm not in {None, self._algorithm}:
             raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "the signingAlg asked for is not this CA's")
         if request.issuer not in {None, _NULL_DN, self._subject} and not same_name(
@@ -353,10 +351,10 @@ class CA:
             except ValueError:
                 raise Rejected(FailureInfo.BAD_DATA_FORMAT, "crlStatusList does not decode") from None
             return [encode_info(oids.IT_CRLS, [self.crl()] if wanted else None)]
-        return self.knowledge.answer(request, self._issuing_chain, self._profile(request.cert_profile))
+        return self.knowledge.answer(request, self._issuing_chain, self.issuing_profile(request.cert_profile))
 
-    def _profile(self, name: str | None) -> IssuingProfile:
-        """The profile of this name.
+    def issuing_profile(self, name: str | None) -> IssuingProfile:
+        """The profile that a certProfile names; the first when none is named.
 
         Raises:
             Rejected: badCertTemplate, there is none.

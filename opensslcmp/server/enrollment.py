@@ -195,8 +195,11 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
     check = turn.check
     profile = check.profile
     authority = turn.authority
-    check.reuse_key = getattr(authority, "reuse_key", False)
-    check.reissue = getattr(authority, "reissue", True)
+    profiles = message.cert_profile
+    named = profiles[min(check.position, len(profiles) - 1)] if profiles else None
+    if (find := getattr(authority, "issuing_profile", None)) is not None:
+        issuing = find(named)
+        check.reuse_key, check.reissue = issuing.reuse_key, issuing.reissue
     if not check.reissue:
         mark = _key_and_subject(wish.public_key or b"", wish.subject or b"")
         check.certified = turn.store.certified(mark, turn.now)
@@ -205,7 +208,6 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
     if message is check.message:
         profile.check(Stage.REQUEST, check)
     validity = wish.message.cert_req.cert_template.validity if wish.message else None
-    profiles = message.cert_profile
     request = CertificateRequest(
         kind=message.body_type,
         subject=wish.subject,
@@ -223,7 +225,7 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         transaction_id=message.transaction_id or b"",
         cert_req_id=wish.request_id,
         old_certificate=check.verified.certificate if message.body_type is BodyType.KUR else None,
-        cert_profile=profiles[check.position] if profiles else None,
+        cert_profile=named,
         pending=pending,
     )
     return authority.issue(request)

@@ -780,7 +780,7 @@ def cross_request_is_signed(check: Check) -> str | None:
 def cross_requester_is_a_ca(check: Check) -> str | None:
     """A ccr is signed by a CA."""
     certificate = check.verified.certificate
-    return None if certificate is not None and is_ca(certificate) else "cross-certification is for CAs"
+    return None if certificate is not None and _is_ca(certificate) else "cross-certification is for CAs"
 
 
 @_rule(Stage.REQUEST, F.BAD_REQUEST, "RFC 9810, D.6", bodies=_CROSS)
@@ -820,7 +820,7 @@ def cross_possession_is_proven_by_signature(check: Check) -> str | None:
     return "no proof of possession by signature" if _signature_popo(check) is None else None
 
 
-def is_ca(certificate: bytes) -> bool:
+def _is_ca(certificate: bytes) -> bool:
     """Whether this certificate (DER) is a CA's (RFC 5280, 4.2.1.9 and 4.2.1.3)."""
     constraints = decode(Certificate, certificate).tbs.extension("2.5.29.19")
     usage = facts(certificate).key_usage

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from opensslcmp.asn1 import Message, PKIStatusInfo
+from opensslcmp.asn1 import InfoTypeAndValue, Message, PKIStatusInfo, encode_info, oids
 from opensslcmp.context.certificates import facts
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
 from opensslcmp.server import IssuingProfile
@@ -168,3 +168,37 @@ def test_the_same_key_and_subject_twice_in_a_message_are_refused_where_the_profi
     world = make(profile=SEVERAL, ca_profiles=[IssuingProfile(reissue=False)])
     answer = world.device().ask(B.IR, crmf(KEYS[0]), crmf(KEYS[0], request_id=1))
     assert outcomes(answer) == [(0, S.ACCEPTED, None), (1, S.REJECTION, F.DUPLICATE_CERT_REQ)]
+
+
+def named(*names: str) -> list[InfoTypeAndValue]:
+    return [encode_info(oids.IT_CERT_PROFILE, list(names))]
+
+
+def test_each_request_names_its_own_cert_profile(make: Callable[..., World]) -> None:
+    world = make(profile=SEVERAL, ca_profiles=[IssuingProfile(), IssuingProfile(name="short", validity_days=1)])
+    device = world.device()
+    answer = device.ask(B.IR, *THREE, general_info=named("short", "nonsense", "default"))
+    assert outcomes(answer) == [(0, S.ACCEPTED, None), (1, S.REJECTION, F.BAD_CERT_TEMPLATE), (2, S.ACCEPTED, None)]
+    ends = [facts(each).not_after - world.clock.now for each in certificates(answer)]
+    assert ends == [86400, 365 * 86400]
+    answer = device.ask(B.IR, *THREE, general_info=named("short", "default"))
+    assert {failure for _, _, failure in outcomes(answer)} == {F.BAD_REQUEST}
+
+
+def test_fewer_cert_profiles_than_requests_are_taken_where_the_rule_is_off(make: Callable[..., World]) -> None:
+    profile = dataclasses.replace(SEVERAL.but(off=["cert_profiles_are_as_many_as_requests"]))
+    world = make(profile=profile, ca_profiles=[IssuingProfile(), IssuingProfile(name="short", validity_days=1)])
+    answer = world.device().ask(B.IR, *THREE, general_info=named("default", "short"))
+    ends = [facts(each).not_after - world.clock.now for each in certificates(answer)]
+    assert ends == [365 * 86400, 86400, 86400]
+
+
+def test_whether_a_key_is_used_again_is_said_by_the_profile_that_is_named(make: Callable[..., World]) -> None:
+    again = IssuingProfile(name="again", reuse_key=True, reissue=False)
+    world = make(ca_profiles=[IssuingProfile(), again])
+    device = world.device()
+    signing = device.signing(device.enroll(KEYS[0]), KEYS[0])
+    assert said(signing.ask(B.CR, crmf(KEYS[0]), general_info=named("again"))) == (B.CP, F.DUPLICATE_CERT_REQ)
+    assert said(signing.ask(B.CR, crmf(KEYS[0], "CN=other"))) == (B.CP, None)
+    assert said(signing.ask(B.KUR, crmf(KEYS[0]))) == (B.KUP, F.BAD_CERT_TEMPLATE)
+    assert said(signing.ask(B.KUR, crmf(KEYS[0]), general_info=named("again"))) == (B.KUP, None)
