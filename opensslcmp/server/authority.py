@@ -52,7 +52,7 @@ class CertificateRequest:
         cert_req_id: of the request.
         old_certificate: the certificate to be updated, DER; of a KUR.
         cert_profile: the certProfile named for it.
-        pending: what ``Pending.reference`` said when this request was last asked; None at first.
+        pending: what ``Pending.reference`` said when this message was last asked; None at first.
     """
 
     kind: BodyType
@@ -99,7 +99,8 @@ class Pending:
     Attributes:
         check_after_seconds: when.
         text: why, for people.
-        reference: comes back in ``CertificateRequest.pending``.
+        reference: comes back in ``pending`` of the request. A message with several requests waits as a whole, and all
+            are asked anew with the reference of the first that waits.
     """
 
     check_after_seconds: int = 60
@@ -116,7 +117,7 @@ class RevocationRequest:
         issuer: DER of its issuer's Name.
         serial_number: of the certificate.
         reason: why.
-        requester, ra, peer, now: as in CertificateRequest.
+        requester, ra, peer, now, transaction_id, pending: as in CertificateRequest.
     """
 
     certificate: bytes | None = field(repr=False)
@@ -127,6 +128,8 @@ class RevocationRequest:
     ra: bool = False
     peer: Peer = _NOWHERE
     now: datetime
+    transaction_id: bytes = b""
+    pending: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +140,7 @@ class InfoRequest:
         oid: dotted.
         value: DER, or None when absent.
         cert_profile: the first certProfile named in the header.
-        requester, peer, now: as in CertificateRequest.
+        requester, peer, now, transaction_id, pending: as in CertificateRequest.
     """
 
     oid: str
@@ -146,6 +149,8 @@ class InfoRequest:
     requester: Verified
     peer: Peer = _NOWHERE
     now: datetime
+    transaction_id: bytes = b""
+    pending: bytes | None = None
 
 
 class Authority(Protocol):
@@ -161,14 +166,17 @@ class Authority(Protocol):
     def issue(self, request: CertificateRequest) -> Issued | Pending:
         """The certificate, or "later"."""
 
-    def confirm(self, issued: Issued, accepted: bool) -> None:
-        """The requester confirmed the certificate, or rejected it or let its time pass: then it is revoked."""
+    def confirm(self, issued: Issued, accepted: bool) -> Pending | None:
+        """The requester confirmed the certificate, or rejected it or let its time pass: then it is revoked.
 
-    def revoke(self, request: RevocationRequest) -> None:
-        """Return when the certificate is to be revoked."""
+        "Later" counts while the requester waits for an answer, and not when its time has passed.
+        """
 
-    def info(self, request: InfoRequest) -> list[InfoTypeAndValue]:
-        """What to answer; an empty list for an infoType that is not known here."""
+    def revoke(self, request: RevocationRequest) -> Pending | None:
+        """None when the certificate is to be revoked, or "later"."""
+
+    def info(self, request: InfoRequest) -> list[InfoTypeAndValue] | Pending:
+        """What to answer, an empty list for an infoType that is not known here; or "later"."""
 
 
 @runtime_checkable

@@ -24,15 +24,12 @@ from opensslcmp.asn1 import (
     InfoTypeAndValue,
     Message,
     PKIStatusInfo,
-    PollRep,
-    admit,
     bits,
     decode,
     decode_list,
     der,
     elements,
     encode,
-    encode_body,
     general_time,
     oids,
     raw_cert_requests,
@@ -43,19 +40,13 @@ from opensslcmp.context.protection import ProtectionKind
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, Rejected
 from opensslcmp.server.authority import CertificateRequest, Issued, Pending
-from opensslcmp.server.rules import REQUESTS, Stage, Wish
+from opensslcmp.server.delay import ANSWER_TO, put_off
+from opensslcmp.server.rules import Stage, Wish
 from opensslcmp.server.store import CertificateRecord, CertificateState, TransactionState, certificate_key, outline
 from opensslcmp.server.turn import Answer, Turn, refusal
 
-__all__ = ["ANSWER_TO", "confirm", "enroll", "poll", "wishes_of"]
+__all__ = ["confirm", "enroll", "wishes_of"]
 
-ANSWER_TO = {
-    BodyType.IR: BodyType.IP,
-    BodyType.CR: BodyType.CP,
-    BodyType.P10CR: BodyType.CP,
-    BodyType.KUR: BodyType.KUP,
-    BodyType.CCR: BodyType.CCP,
-}
 _IMPLICIT_CONFIRM = InfoTypeAndValue.make(oids.IT_IMPLICIT_CONFIRM, b"\x05\x00")
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 
@@ -136,10 +127,10 @@ def _requested_extensions(attribute: bytes) -> tuple[Extension, ...]:
 def enroll(turn: Turn) -> Answer:
     """Answer an ir, cr, kur or p10cr."""
     check = turn.check
-    check.open_transactions = turn.store.open_transactions(check.verified.identity)
-    check.profile.check(Stage.OPENING, check)
-    turn.request = check.message.der
-    return _answer(turn, check.message, wishes_of(check.message), pending=None)
+    if turn.polled is None:
+        check.open_transactions = turn.store.open_transactions(check.verified.identity)
+        check.profile.check(Stage.OPENING, check)
+    return _answer(turn, check.message, wishes_of(check.message), turn.reference)
 
 
 def _answer(turn: Turn, message: Message, wishes: list[Wish], pending: bytes | None) -> Answer:
@@ -155,7 +146,7 @@ def _answer(turn: Turn, message: Message, wishes: list[Wish], pending: bytes | N
             outcomes.append(refusal(error))
     waiting = [each for each in outcomes if isinstance(each, Pending)]
     if waiting:
-        return _later(turn, message, wishes, waiting[0])
+        return put_off(turn, waiting[0], [wish.request_id for wish in wishes])
 
     responses = []
     chain: dict[bytes, None] = {}
@@ -205,7 +196,7 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         check.certified = turn.store.certified(mark, turn.now)
         check.asked_twice = mark in check.asked
         check.asked.add(mark)
-    if message is check.message:
+    if turn.polled is None:
         profile.check(Stage.REQUEST, check)
     validity = wish.message.cert_req.cert_template.validity if wish.message else None
     request = CertificateRequest(
@@ -272,28 +263,6 @@ def _accept(turn: Turn, message: Message, wish: Wish, issued: Issued, state: Cer
     )
 
 
-def _later(turn: Turn, message: Message, wishes: list[Wish], pending: Pending) -> Answer:
-    """Put the whole message off: it is asked anew when the requester polls."""
-    turn.state = TransactionState.WAITING
-    turn.deadline = turn.now + turn.wait_seconds
-    turn.request = message.der
-    turn.pending = pending.reference
-    if message is not turn.check.message:
-        reports = [
-            PollRep(
-                cert_req_id=wish.request_id,
-                check_after=pending.check_after_seconds,
-                reason=[pending.text] if pending.text else None,
-            )
-            for wish in wishes
-        ]
-        return Answer(body_type=BodyType.POLL_REP, body=encode_body(BodyType.POLL_REP, reports))
-    texts = [pending.text] if pending.text else []
-    status = PKIStatusInfo.make(PKIStatus.WAITING, *texts)
-    body = CertRepMessage(response=[CertResponse(cert_req_id=wish.request_id, status=status) for wish in wishes])
-    return Answer(body_type=ANSWER_TO[message.body_type], body=encode(body))
-
-
 # -- certConf ------------------------------------------------------------------------------------------------------
 
 
@@ -312,9 +281,16 @@ def confirm(turn: Turn) -> Answer:
         accepted = check.status is not None and (info is None or info.status == PKIStatus.ACCEPTED)
         if check.record is not None:
             found.append((check.record, accepted))
+    for record, accepted in found:
+        if (
+            accepted and record.state is not CertificateState.UNCONFIRMED
+        ):  # while it waited, or whatever the profile says
+            raise BadMessage(FailureInfo.CERT_REVOKED, "the certificate is not in force any more")
+        pending = turn.authority.confirm(Issued(certificate=record.certificate), accepted)
+        if pending is not None:
+            return put_off(turn, pending)
     updated: dict[bytes, bool] = {}
     for record, accepted in found:
-        turn.authority.confirm(Issued(certificate=record.certificate), accepted)
         if accepted:
             turn.change.states.append((record.key, CertificateState.UNCONFIRMED, CertificateState.VALID))
         elif record.state is not CertificateState.REVOKED:
@@ -327,24 +303,3 @@ def confirm(turn: Turn) -> Answer:
     turn.state = TransactionState.CONFIRMED if taken else TransactionState.CLOSED
     turn.issued = transaction.certificates
     return Answer(body_type=BodyType.PKICONF, body=b"\x05\x00")
-
-
-# -- pollReq -------------------------------------------------------------------------------------------------------
-
-
-def poll(turn: Turn) -> Answer:
-    """Answer a pollReq: ask the authority again."""
-    check = turn.check
-    check.profile.check(Stage.POLL, check)
-    transaction = check.begun
-    original = admit(transaction.request or b"", limits=check.message.limits, accept=REQUESTS)
-    wishes = wishes_of(original)
-    ids = {each.cert_req_id for each in check.message.content()}
-    if not ids or not ids <= {wish.request_id for wish in wishes} | {-1}:
-        raise BadMessage(FailureInfo.BAD_REQUEST, "an unknown certReqId")
-    # Two requests may have been put off while each of them was alone.
-    if original.body_type is BodyType.KUR and check.signer and check.signer.state is CertificateState.UPDATING:
-        raise BadMessage(FailureInfo.BAD_REQUEST, "an update of this certificate is not confirmed yet")
-    if check.secret is not None and check.secret.single_use and check.secret.used_at is not None:
-        raise BadMessage(FailureInfo.NOT_AUTHORIZED, "not authorised to ask for another certificate")
-    return _answer(turn, original, wishes, transaction.pending)

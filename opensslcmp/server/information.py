@@ -8,7 +8,8 @@ from __future__ import annotations
 from opensslcmp.asn1 import InfoTypeAndValue, encode_body, oids
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import BadMessage
-from opensslcmp.server.authority import InfoRequest
+from opensslcmp.server.authority import InfoRequest, Pending
+from opensslcmp.server.delay import put_off
 from opensslcmp.server.rules import Stage
 from opensslcmp.server.turn import Answer, Turn, refusal
 
@@ -27,7 +28,8 @@ _EVERYTHING = (
 def inform(turn: Turn) -> Answer:
     """Answer a genm: what is not known is left out of a list, and refused alone."""
     check = turn.check
-    check.profile.check(Stage.OPENING, check)
+    if turn.polled is None:
+        check.profile.check(Stage.OPENING, check)
     items: list[InfoTypeAndValue] = check.message.content()
     check.wishes = len(items)
     check.profile.check(Stage.INFO, check)
@@ -41,12 +43,17 @@ def inform(turn: Turn) -> Answer:
             requester=check.verified,
             peer=check.peer,
             now=turn.moment,
+            transaction_id=check.message.transaction_id or b"",
+            pending=turn.reference,
         )
         try:
-            answers += turn.authority.info(request)
+            found = turn.authority.info(request)
         except Exception as error:
             refused = refusal(error)
             raise BadMessage(refused.failure or FailureInfo.BAD_REQUEST, "; ".join(refused.text)) from error
+        if isinstance(found, Pending):
+            return put_off(turn, found)
+        answers += found
     if not items:
         answers = [answer for answer in answers if answer.value_der is not None]
     elif not answers:

@@ -59,7 +59,8 @@ from opensslcmp.credentials import SharedSecret, Signer
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 from opensslcmp.server.authority import Authority, Publisher
-from opensslcmp.server.enrollment import confirm, enroll, poll
+from opensslcmp.server.delay import Handler, poll
+from opensslcmp.server.enrollment import confirm, enroll
 from opensslcmp.server.information import inform
 from opensslcmp.server.nested import unwrap_nested
 from opensslcmp.server.peer import Peer
@@ -67,6 +68,7 @@ from opensslcmp.server.revocation import revoke
 from opensslcmp.server.rules import (
     ACCEPTED,
     OPENING,
+    REQUESTS,
     RFC9810,
     Check,
     Stage,
@@ -116,6 +118,13 @@ class _Way:
     transaction: Transaction | None = None
     nonce: bytes = b""
 
+
+_MAY_WAIT: dict[BodyType, Handler] = {
+    **dict.fromkeys(REQUESTS, enroll),
+    BodyType.RR: revoke,
+    BodyType.GENM: inform,
+    BodyType.CERT_CONF: confirm,
+}
 
 _NOTHING = Transaction(
     transaction_id=b"",
@@ -394,7 +403,7 @@ class Responder:
         try:
             if body_type is BodyType.CERT_CONF:
                 return confirm(turn)
-            return poll(turn) if body_type is BodyType.POLL_REQ else self._give_up(turn)
+            return poll(turn, _MAY_WAIT) if body_type is BodyType.POLL_REQ else self._give_up(turn)
         except Rejected as error:
             raise BadMessage(error.failure or FailureInfo.BAD_REQUEST, "; ".join(error.text)) from error
 

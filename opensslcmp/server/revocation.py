@@ -9,7 +9,8 @@ from opensslcmp.asn1 import CertId, PKIStatusInfo, RevDetails, RevRepContent, en
 from opensslcmp.context.certificates import facts, same_name
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage
-from opensslcmp.server.authority import RevocationRequest
+from opensslcmp.server.authority import Pending, RevocationRequest
+from opensslcmp.server.delay import put_off
 from opensslcmp.server.rules import Stage, wanted_reason
 from opensslcmp.server.store import CertificateRecord, CertificateState, certificate_key
 from opensslcmp.server.turn import Answer, Turn, refusal
@@ -20,7 +21,8 @@ __all__ = ["alter", "revoke"]
 def revoke(turn: Turn) -> Answer:
     """Answer an rr."""
     check = turn.check
-    check.profile.check(Stage.OPENING, check)
+    if turn.polled is None:
+        check.profile.check(Stage.OPENING, check)
     items: list[RevDetails] = check.message.content()
     check.revocations = len(items)
     statuses = []
@@ -29,11 +31,14 @@ def revoke(turn: Turn) -> Answer:
         raise BadMessage(FailureInfo.BAD_REQUEST, "no RevDetails")
     for details in items:
         try:
-            record, text = _revoke(turn, details)
+            done = _revoke(turn, details)
         except Exception as error:
             refused = refusal(error)
             statuses.append(PKIStatusInfo.make(refused.status, *refused.text, failures=refused.failures))
             continue
+        if isinstance(done, Pending):
+            return put_off(turn, done)
+        record, text = done
         statuses.append(PKIStatusInfo.make(PKIStatus.ACCEPTED, text))
         revoked.append(CertId.make(facts(record.certificate).issuer, record.serial_number))
     # rev_certs has as many items as status, or is left out (RFC 9810, 5.3.10).
@@ -41,7 +46,7 @@ def revoke(turn: Turn) -> Answer:
     return Answer(body_type=BodyType.RP, body=encode(body))
 
 
-def _revoke(turn: Turn, details: RevDetails) -> tuple[CertificateRecord, str]:
+def _revoke(turn: Turn, details: RevDetails) -> tuple[CertificateRecord, str] | Pending:
     check = turn.check
     template = details.cert_details
     check.revocation = details
@@ -57,7 +62,7 @@ def _revoke(turn: Turn, details: RevDetails) -> tuple[CertificateRecord, str]:
     assert record is not None
     assert issuer is not None
     reason = wanted_reason(details)
-    turn.authority.revoke(
+    pending = turn.authority.revoke(
         RevocationRequest(
             certificate=record.certificate,
             issuer=issuer,
@@ -67,8 +72,12 @@ def _revoke(turn: Turn, details: RevDetails) -> tuple[CertificateRecord, str]:
             ra=check.ra,
             peer=check.peer,
             now=turn.moment,
+            transaction_id=check.message.transaction_id or b"",
+            pending=turn.reference,
         )
     )
+    if pending is not None:
+        return pending
     return record, alter(turn, record, reason)
 
 

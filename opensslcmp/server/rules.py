@@ -461,7 +461,7 @@ def transaction_id_is_free(check: Check) -> str | None:
     return "this transactionID is in use" if check.transaction is not None else None
 
 
-@_rule(Stage.OPENING, F.SYSTEM_UNAVAIL, "RFC 9810, 5.2.3", bodies=REQUESTS)
+@_rule(Stage.OPENING, F.SYSTEM_UNAVAIL, "RFC 9810, 5.2.3", bodies=OPENING)
 def open_transactions_are_bounded(check: Check) -> str | None:
     """There are not too many open transactions, in all and of this credential."""
     total, own = check.open_transactions

@@ -42,9 +42,11 @@ class Turn:
     """What a handler has at hand, and where it writes down what shall be committed.
 
     Attributes:
-        asked: the message and what is known of it; None when time alone acts.
+        asked: the message and what is known of it; None when time alone acts. While a request that was put off is asked
+            anew, the message is that request.
         change: without its transaction, request and response yet.
         state, issued, deadline, request, pending: of the transaction afterwards.
+        polled: the pollReq and what is known of it, then.
     """
 
     authority: Authority
@@ -60,12 +62,18 @@ class Turn:
     deadline: float = 0.0
     request: bytes | None = None
     pending: bytes | None = None
+    polled: Check | None = None
 
     @property
     def check(self) -> Check:
         """The message and what is known of it."""
         assert self.asked is not None
         return self.asked
+
+    @property
+    def reference(self) -> bytes | None:
+        """What the authority said when it put the message off; None when it is asked for the first time."""
+        return self.polled.begun.pending if self.polled is not None else None
 
     @property
     def moment(self) -> datetime:

@@ -217,7 +217,7 @@ class Device:
         answer = admit(self.handle(self.last_request), limits=Limits(min_id_bytes=1))
         assert answer.transaction_id == fields.get("transaction_id", self.transaction_id)
         assert answer.recip_nonce == fields.get("sender_nonce", self.sender_nonce)
-        if answer.body_type is not BodyType.ERROR:
+        if answer.body_type is not BodyType.ERROR or status_of(answer).status == PKIStatus.WAITING:
             self.recip_nonce = answer.sender_nonce
         return answer
 

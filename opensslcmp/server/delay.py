@@ -1,0 +1,132 @@
+"""Delayed delivery: an authority answers "later" to any request, and the requester polls for the answer.
+
+A transaction that waits keeps its request in the store, so whichever worker gets the pollReq, days later or after a
+restart, asks the authority anew. An ip, cp or kup says "waiting" for certificate requests, an error message for anything
+else.
+
+Source: RFC 9810, 5.3.22; RFC 9483, 4.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from opensslcmp.asn1 import (
+    CertRepMessage,
+    CertResponse,
+    ErrorMsgContent,
+    Message,
+    PKIStatusInfo,
+    PollRep,
+    admit,
+    encode,
+    encode_body,
+)
+from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
+from opensslcmp.errors import BadMessage, Rejected
+from opensslcmp.server.authority import Pending
+from opensslcmp.server.rules import ACCEPTED, REQUESTS, Stage
+from opensslcmp.server.store import CertificateState, TransactionState
+from opensslcmp.server.turn import Answer, Turn, refusal
+
+__all__ = ["ANSWER_TO", "Handler", "poll", "put_off"]
+
+ANSWER_TO = {
+    BodyType.IR: BodyType.IP,
+    BodyType.CR: BodyType.CP,
+    BodyType.P10CR: BodyType.CP,
+    BodyType.KUR: BodyType.KUP,
+    BodyType.CCR: BodyType.CCP,
+}
+Handler: TypeAlias = Callable[[Turn], Answer]
+_WHOLE = -1
+"""certReqId of a pollReq for a whole answer."""
+
+
+def put_off(turn: Turn, pending: Pending, request_ids: Iterable[int] = ()) -> Answer:
+    """The answer that says "later"; nothing else of what the turn has written down is kept.
+
+    Args:
+        request_ids: certReqId of each certificate that is asked for.
+
+    Raises:
+        BadMessage: systemUnavail, too many transactions are open.
+    """
+    check, polled = turn.check, turn.polled
+    change = turn.change
+    for written in (change.certificates, change.states, change.revocations, change.released):
+        written.clear()
+    known = (polled or check).transaction
+    if known is None:
+        check.open_transactions = turn.store.open_transactions(check.verified.identity)
+        check.profile.check(Stage.OPENING, check)
+    # Polling does not make the time longer.
+    turn.deadline = turn.now + turn.wait_seconds if polled is None else polled.begun.deadline
+    turn.state = TransactionState.WAITING
+    turn.issued = known.certificates if known is not None else ()
+    turn.request = check.message.der
+    turn.pending = pending.reference
+    texts = [pending.text] if pending.text else []
+    if polled is not None:
+        asked = {each.cert_req_id for each in polled.message.content()}
+        reports = [
+            PollRep(cert_req_id=each, check_after=pending.check_after_seconds, reason=texts or None)
+            for each in ([each for each in request_ids if each in asked] or [_WHOLE])
+        ]
+        return Answer(body_type=BodyType.POLL_REP, body=encode_body(BodyType.POLL_REP, reports))
+    status = PKIStatusInfo.make(PKIStatus.WAITING, *texts)
+    kind = ANSWER_TO.get(check.message.body_type)
+    if kind is None:
+        return Answer(body_type=BodyType.ERROR, body=encode(ErrorMsgContent(pki_status_info=status)))
+    responses = [CertResponse(cert_req_id=each, status=status) for each in request_ids]
+    return Answer(body_type=kind, body=encode(CertRepMessage(response=responses)))
+
+
+def poll(turn: Turn, handlers: Mapping[BodyType, Handler]) -> Answer:
+    """Answer a pollReq: the request is handled as if it came just now, and its final answer ends the waiting.
+
+    Args:
+        handlers: of the bodies that may have been put off. They find the request in ``turn.check``, and the pollReq in
+            ``turn.polled``.
+
+    Raises:
+        BadMessage: badRequest, nothing is waited for, or not under this certReqId.
+    """
+    check = turn.check
+    check.profile.check(Stage.POLL, check)
+    begun = check.begun
+    if begun.state is not TransactionState.WAITING:  # whatever the profile says: there is no request
+        raise BadMessage(FailureInfo.BAD_REQUEST, "there is no request to answer")
+    original = admit(begun.request or b"", limits=check.message.limits, accept=ACCEPTED)
+    asked = {each.cert_req_id for each in check.message.content()}
+    if not asked or not asked <= _request_ids(original) | {_WHOLE}:
+        raise BadMessage(FailureInfo.BAD_REQUEST, "an unknown certReqId")
+    # Two requests may have been put off while each of them was alone.
+    if original.body_type is BodyType.KUR and check.signer and check.signer.state is CertificateState.UPDATING:
+        raise BadMessage(FailureInfo.BAD_REQUEST, "an update of this certificate is not confirmed yet")
+    single = original.body_type in REQUESTS and check.secret is not None and check.secret.single_use
+    if single and check.secret is not None and check.secret.used_at is not None:
+        raise BadMessage(FailureInfo.NOT_AUTHORIZED, "not authorised to ask for another certificate")
+    turn.polled = check
+    before = replace(begun, state=TransactionState.CONFIRMING) if original.body_type is BodyType.CERT_CONF else None
+    turn.asked = replace(check, message=original, transaction=before)
+    try:
+        return handlers[original.body_type](turn)
+    except (BadMessage, Rejected) as error:
+        refused = refusal(error)
+    change = turn.change
+    for written in (change.certificates, change.states, change.revocations, change.released):
+        written.clear()
+    turn.take_back(begun)
+    turn.state, turn.issued = TransactionState.CLOSED, begun.certificates
+    turn.request = turn.pending = None
+    status = PKIStatusInfo.make(refused.status, *refused.text, failures=refused.failures)
+    return Answer(body_type=BodyType.ERROR, body=encode(ErrorMsgContent(pki_status_info=status)))
+
+
+def _request_ids(message: Message) -> set[int]:
+    if message.body_type not in REQUESTS or message.body_type is BodyType.P10CR:
+        return {_WHOLE}
+    return {each.cert_req.cert_req_id for each in message.content()}
