@@ -118,7 +118,9 @@ static int opensslcmp_session_enroll(opensslcmp_session *session)
     ok = OSSL_CMP_CTX_set_log_verbosity(ctx, OSSL_CMP_LOG_CRIT)
         && OSSL_CMP_CTX_set_option(ctx, OSSL_CMP_OPT_UNPROTECTED_SEND, 1)
         && OSSL_CMP_CTX_set_option(ctx, OSSL_CMP_OPT_DISABLE_CONFIRM, 1)
-        && OSSL_CMP_CTX_set_option(ctx, OSSL_CMP_OPT_POPO_METHOD, session->popo)
+        /* To 3.5 "none" means a key made by the CA: ours would not be in the template. opensslcmp_session_crm says none. */
+        && OSSL_CMP_CTX_set_option(ctx, OSSL_CMP_OPT_POPO_METHOD,
+                                   session->popo == OSSL_CRMF_POPO_NONE ? OSSL_CRMF_POPO_RAVERIFIED : session->popo)
         && OSSL_CMP_CTX_set_option(ctx, OSSL_CMP_OPT_SUBJECTALTNAME_NODEFAULT, session->without_default_sans)
         && OSSL_CMP_CTX_set1_secretValue(ctx, session->secret, (int)session->secret_length)
         /* Else a request without a subject is refused for want of a sender. */
@@ -154,7 +156,8 @@ static int opensslcmp_session_enroll(opensslcmp_session *session)
         if ((ok = EVP_PKEY_up_ref(session->key)) && !(ok = OSSL_CMP_CTX_set0_newPkey(ctx, session->key_is_private, session->key)))
             EVP_PKEY_free(session->key);
     }
-    if (ok && (session->has_validity || session->token != NULL) && session->request == NULL)
+    if (ok && (session->has_validity || session->token != NULL || session->popo == OSSL_CRMF_POPO_NONE)
+        && session->request == NULL)
         ok = (crm = opensslcmp_session_crm(session, ctx)) != NULL;
     if (ok)
         certificate = OSSL_CMP_exec_certreq(ctx, session->body_type, crm);

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import pytest
 from cryptography import x509
 from cryptography.hazmat.asn1 import Variant
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from opensslcmp import (
+    AsyncSession,
     BadMessage,
     CMPError,
     Context,
@@ -42,7 +45,7 @@ from opensslcmp.asn1 import (
     oids,
     tlv,
 )
-from opensslcmp.client import Waits, operations
+from opensslcmp.client import Waits, greenlets, operations
 from opensslcmp.context import certificates, enrollment, keys, protection
 from opensslcmp.context.certificates import Trust
 from opensslcmp.context.keys import PrivateKey
@@ -83,17 +86,34 @@ class Clock:
         self.time += seconds
 
 
-def enroll(peer: Any, context: Context | None = None, clock: Clock | None = None, **options: Any) -> Any:
-    clock = clock or Clock()
-    context = context or Context(credential=SECRET)
-    options.setdefault("generate", "ec:P-256")
-    return operations.enroll(Waits(peer.send, clock.sleep, clock.now), context, "CN=device-17", **options)
+Enroll = Callable[..., Any]
+
+
+@pytest.fixture(params=["sync", "async"])
+def enroll(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Enroll:
+    """An enrollment as ``Session`` does it, and as ``AsyncSession`` does."""
+
+    def sync(peer: Any, context: Context | None = None, clock: Clock | None = None, **options: Any) -> Any:
+        clock = clock or Clock()
+        context = context or Context(credential=SECRET)
+        options.setdefault("generate", "ec:P-256")
+        return operations.enroll(Waits(peer.send, clock.sleep, clock.now), context, "CN=device-17", **options)
+
+    def asynchronous(peer: Any, context: Context | None = None, clock: Clock | None = None, **options: Any) -> Any:
+        clock = clock or Clock()
+        session = AsyncSession(context or Context(credential=SECRET), peer, sleep=clock.sleep)
+        options.setdefault("generate", "ec:P-256")
+        with monkeypatch.context() as patch:
+            patch.setattr(greenlets, "WAITS", dataclasses.replace(greenlets.WAITS, now=clock.now))
+            return anyio.run(lambda: session.enroll("CN=device-17", **options))
+
+    return sync if request.param == "sync" else asynchronous
 
 
 # -- protections that the linked OpenSSL's CMP may not have --------------------------------------------------------
 
 
-def test_a_polled_ir_with_pbmac1_and_explicit_confirmation(mac_ca: MakeCA) -> None:
+def test_a_polled_ir_with_pbmac1_and_explicit_confirmation(enroll: Enroll, mac_ca: MakeCA) -> None:
     secret = SharedSecret(SECRET.reference, SECRET.secret, parameters=PBMAC1)
     peer = mac_ca(protector=MacProtector(SECRET, PBMAC1), waits=3)
     clock = Clock()
@@ -107,7 +127,7 @@ def test_a_polled_ir_with_pbmac1_and_explicit_confirmation(mac_ca: MakeCA) -> No
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "pss", "rsa", "ec"])
-def test_a_polled_ir_signed_with_any_algorithm(ca: Entity, kind: str) -> None:
+def test_a_polled_ir_signed_with_any_algorithm(enroll: Enroll, ca: Entity, kind: str) -> None:
     keys: dict[str, Callable[[], Any]] = {
         "ed25519": ed25519.Ed25519PrivateKey.generate,
         "ec": lambda: ec.generate_private_key(ec.SECP384R1()),
@@ -128,7 +148,7 @@ def test_a_polled_ir_signed_with_any_algorithm(ca: Entity, kind: str) -> None:
     assert result.chain == (ca.certificate,)
 
 
-def test_a_certificate_signed_with_ed25519_is_confirmed_with_a_named_hash() -> None:
+def test_a_certificate_signed_with_ed25519_is_confirmed_with_a_named_hash(enroll: Enroll) -> None:
     ca = certify("ca", ed25519.Ed25519PrivateKey.generate(), is_ca=True)
     peer = Scripted(ca, MacProtector(SECRET), secret=SECRET)
     result = enroll(peer, generate="ed25519")
@@ -136,7 +156,7 @@ def test_a_certificate_signed_with_ed25519_is_confirmed_with_a_named_hash() -> N
     assert result.key.public_key_der[-32:] == result.certificate.public_key().public_bytes_raw()
 
 
-def test_the_secrets_parameters_are_used(mac_ca: MakeCA) -> None:
+def test_the_secrets_parameters_are_used(enroll: Enroll, mac_ca: MakeCA) -> None:
     parameters = MacParameters(owf="SHA512", mac="hmac-sha512", iterations=777, salt_length=24)
     peer = mac_ca()
     enroll(peer, Context(credential=SharedSecret(SECRET.reference, SECRET.secret, parameters=parameters)))
@@ -154,7 +174,7 @@ def template(message: Message) -> Any:
     return message.content()[0].cert_req.cert_template
 
 
-def test_the_template_says_what_was_asked_for(mac_ca: MakeCA) -> None:
+def test_the_template_says_what_was_asked_for(enroll: Enroll, mac_ca: MakeCA) -> None:
     peer = mac_ca()
     start, end = datetime(2030, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC)
     enroll(
@@ -177,21 +197,21 @@ def test_the_template_says_what_was_asked_for(mac_ca: MakeCA) -> None:
     assert peer.requests[0].content()[0].cert_req.control(oids.REG_CTRL_REG_TOKEN) is not None
 
 
-def test_days_of_validity_are_asked_for(mac_ca: MakeCA) -> None:
+def test_days_of_validity_are_asked_for(enroll: Enroll, mac_ca: MakeCA) -> None:
     peer = mac_ca()
     enroll(peer, validity=30)
     validity = template(peer.requests[0]).validity
     assert (validity.not_after.as_datetime() - validity.not_before.as_datetime()).days == 30
 
 
-def test_a_key_is_needed(mac_ca: MakeCA) -> None:
+def test_a_key_is_needed(enroll: Enroll, mac_ca: MakeCA) -> None:
     with pytest.raises(ValueError, match="either a key or generate"):
         enroll(mac_ca(), generate=None)
     with pytest.raises(ValueError, match="subject"):
         Session(Context(credential=SECRET), mac_ca()).enroll(generate="ec:P-256")
 
 
-def test_implicit_confirmation_is_asked_for_and_noticed(mac_ca: MakeCA) -> None:
+def test_implicit_confirmation_is_asked_for_and_noticed(enroll: Enroll, mac_ca: MakeCA) -> None:
     peer = mac_ca(grant_implicit=True)
     assert enroll(peer, implicit_confirm=True).implicitly_confirmed
     assert peer.kinds == [BodyType.IR]
@@ -200,7 +220,7 @@ def test_implicit_confirmation_is_asked_for_and_noticed(mac_ca: MakeCA) -> None:
     assert peer.kinds == [BodyType.IR, BodyType.CERT_CONF]
 
 
-def test_ca_pubs_are_handed_out_and_never_trusted(mac_ca: MakeCA) -> None:
+def test_ca_pubs_are_handed_out_and_never_trusted(enroll: Enroll, mac_ca: MakeCA) -> None:
     stranger = certify("stranger", ec.generate_private_key(ec.SECP256R1()), is_ca=True)
     context = Context(credential=SECRET)
     assert enroll(mac_ca(ca_pubs=(stranger.der,)), context).ca_certificates == (stranger.certificate,)
@@ -240,14 +260,14 @@ def test_every_body_type_may_have_to_wait(
     assert peer.requests[1].content()[0].cert_req_id == -1
 
 
-def test_check_after_is_clamped(mac_ca: MakeCA) -> None:
+def test_check_after_is_clamped(enroll: Enroll, mac_ca: MakeCA) -> None:
     clock = Clock()
     enroll(mac_ca(waits=2, check_after=0), clock=clock)
     enroll(mac_ca(waits=2, check_after=10**9), Context(credential=SECRET, max_poll_seconds=60), clock)
     assert clock.slept == [1.0, 60.0]
 
 
-def test_polling_ends_with_the_total_timeout_and_the_server_is_told(mac_ca: MakeCA) -> None:
+def test_polling_ends_with_the_total_timeout_and_the_server_is_told(enroll: Enroll, mac_ca: MakeCA) -> None:
     peer, clock = mac_ca(waits=10**6, check_after=50), Clock()
     with pytest.raises(TimedOut):
         enroll(peer, Context(credential=SECRET, total_timeout_seconds=120), clock)
@@ -256,7 +276,7 @@ def test_polling_ends_with_the_total_timeout_and_the_server_is_told(mac_ca: Make
     assert peer.requests[-1].content().pki_status_info.status == PKIStatus.REJECTION
 
 
-def test_a_server_that_only_ever_says_waiting_is_not_asked_without_pause(mac_ca: MakeCA) -> None:
+def test_a_server_that_only_ever_says_waiting_is_not_asked_without_pause(enroll: Enroll, mac_ca: MakeCA) -> None:
     peer, clock = mac_ca(), Clock()
     waiting = ErrorMsgContent(pki_status_info=PKIStatusInfo.make(PKIStatus.WAITING))
     peer.answer = lambda message: peer.build(message, BodyType.ERROR, waiting)  # type: ignore[method-assign]
@@ -266,7 +286,7 @@ def test_a_server_that_only_ever_says_waiting_is_not_asked_without_pause(mac_ca:
     assert set(clock.slept[:-1]) == {2.0}
 
 
-def test_a_pending_request_is_given_up_on_ctrl_c_and_the_server_told(mac_ca: MakeCA) -> None:
+def test_a_pending_request_is_given_up_on_ctrl_c_and_the_server_told(enroll: Enroll, mac_ca: MakeCA) -> None:
     peer, clock = mac_ca(waits=10), Clock()
 
     def interrupt(seconds: float) -> None:
@@ -278,13 +298,13 @@ def test_a_pending_request_is_given_up_on_ctrl_c_and_the_server_told(mac_ca: Mak
     assert peer.kinds == [BodyType.IR, BodyType.POLL_REQ, BodyType.ERROR]
 
 
-def test_each_message_gets_the_message_timeout_or_what_is_left(mac_ca: MakeCA) -> None:
+def test_each_message_gets_the_message_timeout_or_what_is_left(enroll: Enroll, mac_ca: MakeCA) -> None:
     peer, clock = mac_ca(waits=2, check_after=70), Clock()
     enroll(peer, Context(credential=SECRET, message_timeout_seconds=60, total_timeout_seconds=100), clock)
     assert peer.timeouts == [60, 60, 30, 30]
 
 
-def test_no_answer_is_a_transport_error_as_it_was_raised() -> None:
+def test_no_answer_is_a_transport_error_as_it_was_raised(enroll: Enroll) -> None:
     class Dead:
         def send(self, request: bytes, timeout_seconds: float) -> bytes:
             raise TimedOut("nobody there")
@@ -321,14 +341,16 @@ def _same(read: Message) -> dict[str, Any]:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_wrong_header_is_refused(mac_ca: MakeCA, fields: dict[str, Any], failure: FailureInfo) -> None:
+def test_a_wrong_header_is_refused(
+    enroll: Enroll, mac_ca: MakeCA, fields: dict[str, Any], failure: FailureInfo
+) -> None:
     with pytest.raises(BadMessage) as caught:
         enroll(mac_ca(change=changed(**fields)))
     assert caught.value.failure is failure
 
 
 @pytest.mark.parametrize("body_type", [BodyType.CP, BodyType.PKICONF, BodyType.GENP, BodyType.IR, BodyType.POLL_REP])
-def test_another_body_type_is_refused(mac_ca: MakeCA, body_type: BodyType) -> None:
+def test_another_body_type_is_refused(enroll: Enroll, mac_ca: MakeCA, body_type: BodyType) -> None:
     def change(number: int, answer: bytes) -> bytes:
         read = admit(answer)
         return reply(read, body_type, read.body_der, MacProtector(SECRET), **_same(read))
@@ -337,7 +359,7 @@ def test_another_body_type_is_refused(mac_ca: MakeCA, body_type: BodyType) -> No
         enroll(mac_ca(change=change))
 
 
-def test_a_replayed_answer_is_refused(mac_ca: MakeCA) -> None:
+def test_a_replayed_answer_is_refused(enroll: Enroll, mac_ca: MakeCA) -> None:
     recorded: list[bytes] = []
 
     def change(number: int, answer: bytes) -> bytes:
@@ -348,7 +370,7 @@ def test_a_replayed_answer_is_refused(mac_ca: MakeCA) -> None:
         enroll(mac_ca(change=change))
 
 
-def test_what_a_peer_can_send_instead_is_a_clear_error(mac_ca: MakeCA) -> None:
+def test_what_a_peer_can_send_instead_is_a_clear_error(enroll: Enroll, mac_ca: MakeCA) -> None:
     source = random.Random(7)
     for turn in range(300):
 
@@ -373,17 +395,17 @@ def test_what_a_peer_can_send_instead_is_a_clear_error(mac_ca: MakeCA) -> None:
         assert turn % 3 == 1
 
 
-def test_a_huge_answer_is_refused(mac_ca: MakeCA) -> None:
+def test_a_huge_answer_is_refused(enroll: Enroll, mac_ca: MakeCA) -> None:
     with pytest.raises(BadMessage, match="bytes"):
         enroll(mac_ca(change=lambda number, answer: answer + bytes(2 << 20)))
 
 
-def test_a_mac_under_another_secret_is_refused(mac_ca: MakeCA) -> None:
+def test_a_mac_under_another_secret_is_refused(enroll: Enroll, mac_ca: MakeCA) -> None:
     with pytest.raises(ProtectionError):
         enroll(mac_ca(protector=MacProtector(SharedSecret("device-17", "guess"))))
 
 
-def test_an_error_message_is_believed_when_it_is_protected(mac_ca: MakeCA) -> None:
+def test_an_error_message_is_believed_when_it_is_protected(enroll: Enroll, mac_ca: MakeCA) -> None:
     def change(number: int, answer: bytes) -> bytes:
         read = admit(answer)
         return reply(read, BodyType.ERROR, refusal(FailureInfo.BAD_ALG, "never"), MacProtector(SECRET), **_same(read))
@@ -393,7 +415,7 @@ def test_an_error_message_is_believed_when_it_is_protected(mac_ca: MakeCA) -> No
     assert caught.value.failure is FailureInfo.BAD_ALG
 
 
-def test_an_error_message_without_protection_is_quoted_but_not_believed(mac_ca: MakeCA) -> None:
+def test_an_error_message_without_protection_is_quoted_but_not_believed(enroll: Enroll, mac_ca: MakeCA) -> None:
     def change(number: int, answer: bytes) -> bytes:
         read = admit(answer)
         return reply(read, BodyType.ERROR, refusal(FailureInfo.BAD_ALG, "never"), None, **_same(read))
@@ -402,7 +424,7 @@ def test_an_error_message_without_protection_is_quoted_but_not_believed(mac_ca: 
         enroll(mac_ca(change=change))
 
 
-def test_an_unknown_status_is_refused(mac_ca: MakeCA) -> None:
+def test_an_unknown_status_is_refused(enroll: Enroll, mac_ca: MakeCA) -> None:
     def change(number: int, answer: bytes) -> bytes:
         read = admit(answer)
         content = CertRepMessage(response=[CertResponse(cert_req_id=0, status=PKIStatusInfo(status=99))])
@@ -412,7 +434,9 @@ def test_an_unknown_status_is_refused(mac_ca: MakeCA) -> None:
         enroll(mac_ca(change=change))
 
 
-def test_an_encrypted_certificate_that_was_not_asked_for_never_reaches_libcrypto(mac_ca: MakeCA) -> None:
+def test_an_encrypted_certificate_that_was_not_asked_for_never_reaches_libcrypto(
+    enroll: Enroll, mac_ca: MakeCA
+) -> None:
     empty = tlv(b"\x30\x03\x03\x01\x00")  # an EncryptedValue with encValue alone: CVE-2026-42767
     pair = CertifiedKeyPair(cert_or_enc_cert=Variant(empty, "encryptedCert"))
     response = CertResponse(cert_req_id=0, status=PKIStatusInfo.make(PKIStatus.ACCEPTED), certified_key_pair=pair)
@@ -427,7 +451,7 @@ def test_an_encrypted_certificate_that_was_not_asked_for_never_reaches_libcrypto
             enroll(mac_ca(change=change), Context(credential=SECRET, popo=popo))
 
 
-def test_a_certificate_that_is_none_is_libcryptos_error(mac_ca: MakeCA) -> None:
+def test_a_certificate_that_is_none_is_libcryptos_error(enroll: Enroll, mac_ca: MakeCA) -> None:
     peer = mac_ca(issue=lambda subject, spki: b"\x30\x03\x02\x01\x00")
     with pytest.raises(CMPError):
         enroll(peer)
@@ -440,7 +464,7 @@ JUNK = b"\x30\x03\x02\x01\x00"
 @pytest.mark.parametrize("signature", [False, True], ids=["mac", "signature"])
 @pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
 def test_an_unreadable_certificate_in_extra_certs_does_no_harm(
-    ca: Entity, device: Entity, server_entity: Entity, signature: bool, first: bool
+    enroll: Enroll, ca: Entity, device: Entity, server_entity: Entity, signature: bool, first: bool
 ) -> None:
     def change(number: int, answer: bytes) -> bytes:
         read = admit(answer)
@@ -466,8 +490,18 @@ def test_an_unreadable_certificate_in_extra_certs_does_no_harm(
     operations.revoke(Waits(peer.send), context, result.certificate)
 
 
+@pytest.mark.parametrize("popo", ["signature", "raVerified", "none"])
+def test_the_template_holds_our_key_whatever_the_proof(enroll: Enroll, mac_ca: MakeCA, popo: Any) -> None:
+    peer = mac_ca()
+    key = PrivateKey.generate("ec:P-256")
+    result = enroll(peer, Context(credential=SECRET, popo=popo), generate=None, key=key)
+    assert _peer_key(result.certificate) == key.public_key_der
+    proof = peer.requests[0].content()[0].popo
+    assert (None if proof is None else proof.tag) == (None if popo == "none" else popo)
+
+
 def test_an_unreadable_protection_certificate_is_a_protection_error(
-    ca: Entity, device: Entity, server_entity: Entity
+    enroll: Enroll, ca: Entity, device: Entity, server_entity: Entity
 ) -> None:
     def change(number: int, answer: bytes) -> bytes:
         read = admit(answer)
@@ -566,7 +600,7 @@ def test_contradictions_are_refused_at_once(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("signature", [False, True], ids=["mac", "signature"])
 def test_crossings_into_c_are_few(
-    ca: Entity, device: Entity, server_entity: Entity, signature: bool, monkeypatch: pytest.MonkeyPatch
+    enroll: Enroll, ca: Entity, device: Entity, server_entity: Entity, signature: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each crossing may wait for the GIL: at most 4 per message; the clearing of the error queue is one of them."""
     if signature:
