@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
+import anyio
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from opensslcmp import Context, Session, SharedSecret, Signer
+from opensslcmp import AsyncSession, Context, Session, SharedSecret, Signer
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -95,6 +97,23 @@ def files(tmp_path_factory: pytest.TempPathFactory, ca: Entity, server_entity: E
     (directory / "secret").write_text("open sesame")
     (directory / "empty.cnf").write_text("")
     return directory
+
+
+class _Blocking:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    def __getattr__(self, operation: str) -> Any:
+        method = getattr(self._session, operation)
+        return lambda *arguments, **options: anyio.run(lambda: method(*arguments, **options))
+
+
+def blocking(*arguments: Any, **options: Any) -> Session:
+    """An AsyncSession that runs an event loop for each call, so that a test need not know which twin it has."""
+    return cast("Session", _Blocking(AsyncSession(*arguments, **options)))
+
+
+TWINS = pytest.mark.parametrize("twin", [Session, blocking], ids=["sync", "async"])
 
 
 SECRET = SharedSecret("device-17", "open sesame")

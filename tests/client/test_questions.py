@@ -22,14 +22,14 @@ from opensslcmp.asn1 import (
     tlv,
 )
 from opensslcmp.context.protection import MacProtector
-from tests.client.client_peers import SECRET, Entity, certify, name
+from tests.client.client_peers import SECRET, Entity, blocking, certify, name
 from tests.client.scripted import Scripted
 
 Ask = Callable[..., Session]
 
 
-@pytest.fixture
-def ask(ca: Entity) -> Ask:
+@pytest.fixture(params=[Session, blocking], ids=["sync", "async"])
+def ask(ca: Entity, request: pytest.FixtureRequest) -> Ask:
     """A session with a server that answers a genm with this value."""
 
     def make(oid: str, value: Any, **options: Any) -> Session:
@@ -37,7 +37,8 @@ def ask(ca: Entity) -> Ask:
             return [encode_info(oid, value)]
 
         peer = Scripted(ca, MacProtector(SECRET), secret=SECRET, info=info)
-        return Session(Context(credential=SECRET, **options), peer)
+        session: Session = request.param(Context(credential=SECRET, **options), peer)
+        return session
 
     return make
 

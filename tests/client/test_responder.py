@@ -1,7 +1,7 @@
 """Against the package's own server, in this process: the life of a certificate, and many clients at once."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from opensslcmp import CMPError, Context, Issued, PKIStatus, Rejected, Session, 
 from opensslcmp.server.ca import CA, open_responder
 from opensslcmp.server.responder import Responder
 from opensslcmp.transport import InProcess
+from tests.client.client_peers import TWINS
 
 SECRET = SharedSecret("device-17", "open sesame")
 
@@ -30,14 +31,15 @@ def signer_of(result: Issued) -> Signer:
 
 
 @pytest.mark.parametrize("kind", ["ec:P-256", "rsa:2048", "ed25519"])
-def test_the_life_of_a_certificate(responder: Responder, kind: str) -> None:
+@TWINS
+def test_the_life_of_a_certificate(responder: Responder, kind: str, twin: Callable[..., Session]) -> None:
     transport = InProcess(responder)
-    first = Session(Context(credential=SECRET), transport).enroll("CN=device-17", generate=kind)
+    first = twin(Context(credential=SECRET), transport).enroll("CN=device-17", generate=kind)
     anchor = first.chain[-1]
-    session = Session(Context(credential=signer_of(first), trusted=anchor), transport)
+    session = twin(Context(credential=signer_of(first), trusted=anchor), transport)
     second = session.update(generate=kind)
     assert second.certificate.subject == first.certificate.subject
-    session = Session(Context(credential=signer_of(second), trusted=anchor), transport)
+    session = twin(Context(credential=signer_of(second), trusted=anchor), transport)
     assert session.ca_certificates() == (anchor,)
     assert session.root_ca_update() is None
     assert session.revoke().status is PKIStatus.ACCEPTED
