@@ -57,6 +57,12 @@ def peer(ca: Entity) -> Scripted:
     return Scripted(ca, MacProtector(SECRET), secret=SECRET)
 
 
+@pytest.fixture(scope="module")
+def key() -> PrivateKey:
+    """One that can decrypt, as keyEnc wants."""
+    return PrivateKey.generate("rsa:2048")
+
+
 class Slow:
     """A peer over an async way; what its ``hold`` says never gets an answer."""
 
@@ -143,7 +149,7 @@ def test_what_is_no_transport_is_refused() -> None:
 
 
 def test_hundreds_at_once_keep_apart(run: Run, peer: Scripted) -> None:
-    peer.waits = 150
+    peer.waits = 70
     results: dict[int, Issued] = {}
 
     async def main() -> None:
@@ -153,11 +159,11 @@ def test_hundreds_at_once_keep_apart(run: Run, peer: Scripted) -> None:
             results[number] = await session.enroll(f"CN=device-{number}", generate="ec:P-256")
 
         async with anyio.create_task_group() as group:
-            for number in range(200):
+            for number in range(100):
                 group.start_soon(enroll, number)
 
     run(main)
-    assert len({result.transaction_id for result in results.values()}) == 200
+    assert len({result.transaction_id for result in results.values()}) == 100
     for number, result in results.items():
         assert result.certificate.subject.rfc4514_string() == f"CN=device-{number}"
     assert sleeping() == []
@@ -207,9 +213,9 @@ def test_an_rsa_key_is_made_beside_the_loop(run: Run, peer: Scripted, monkeypatc
 # -- inside C ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("popo", "kind"), [("signature", "ec:P-256"), ("keyEnc", "rsa:2048"), ("none", "ec:P-256")])
+@pytest.mark.parametrize("popo", ["signature", "keyEnc", "none"])
 def test_the_error_queue_is_empty_at_each_switch(
-    run: Run, peer: Scripted, popo: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, peer: Scripted, popo: Any, key: PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With keyEnc and none OpenSSL waits inside C for its answer."""
     peer.waits = 2
@@ -226,7 +232,7 @@ def test_the_error_queue_is_empty_at_each_switch(
         session = AsyncSession(context(popo=popo), Slow(peer))
         async with anyio.create_task_group() as group:
             for _ in range(5):
-                group.start_soon(lambda: session.enroll("CN=device-17", generate=kind))
+                group.start_soon(lambda: session.enroll("CN=device-17", key))
 
     run(main)
     assert len(peer.confirmed) == 5
@@ -235,13 +241,13 @@ def test_the_error_queue_is_empty_at_each_switch(
 
 
 @pytest.mark.parametrize("popo", ["signature", "keyEnc"])
-def test_an_exception_of_the_transport_arrives_whole(run: Run, popo: Any) -> None:
+def test_an_exception_of_the_transport_arrives_whole(run: Run, popo: Any, key: PrivateKey) -> None:
     class Broken:
         async def send(self, request: bytes, timeout_seconds: float) -> bytes:
             raise LookupError("the wire is cut")
 
     async def main() -> None:
-        await AsyncSession(context(popo=popo), Broken()).enroll("CN=device-17", generate="rsa:2048")
+        await AsyncSession(context(popo=popo), Broken()).enroll("CN=device-17", key)
 
     with pytest.raises(LookupError, match="the wire is cut") as caught:
         run(main)
@@ -324,7 +330,7 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("popo", ["signature", "keyEnc"])
 @pytest.mark.parametrize("where", ["ir", "poll", "certConf", "sleep"])
 def test_cancellation_tells_the_server_and_leaves_nothing_behind(
-    run: Run, peer: Scripted, where: str, popo: Any
+    run: Run, peer: Scripted, where: str, popo: Any, key: PrivateKey
 ) -> None:
     kinds = {"ir": BodyType.IR, "poll": BodyType.POLL_REQ, "certConf": BodyType.CERT_CONF}
     way = Slow(peer, (kinds[where],) if where in kinds else ())
@@ -338,7 +344,7 @@ def test_cancellation_tells_the_server_and_leaves_nothing_behind(
     async def main() -> None:
         session = AsyncSession(context(popo=popo), way, sleep=sleep)
         async with anyio.create_task_group() as group:
-            group.start_soon(lambda: session.enroll("CN=device-17", generate="rsa:2048"))
+            group.start_soon(lambda: session.enroll("CN=device-17", key))
             await until(lambda: bool(way.stuck or asleep))
             assert len(sleeping()) == 1
             group.cancel_scope.cancel()
@@ -475,14 +481,16 @@ def test_a_time_that_the_caller_sets_himself_is_his(run: Run) -> None:
 
 @pytest.mark.parametrize("popo", ["signature", "keyEnc"])
 @pytest.mark.parametrize("where", [BodyType.IR, BodyType.CERT_CONF], ids=["ir", "certConf"])
-def test_an_abandoned_coroutine_leaves_nothing_behind(peer: Scripted, popo: Any, where: BodyType) -> None:
+def test_an_abandoned_coroutine_leaves_nothing_behind(
+    peer: Scripted, popo: Any, where: BodyType, key: PrivateKey
+) -> None:
     way = Slow(peer, (where,))
 
     class Device:
         """Holds the task that holds it: only the collector can see that nobody needs them."""
 
         def __init__(self) -> None:
-            enrollment = AsyncSession(context(popo=popo), self.send).enroll("CN=device-17", own, confirm=self.confirm)
+            enrollment = AsyncSession(context(popo=popo), self.send).enroll("CN=device-17", key, confirm=self.confirm)
             self.coroutine = enrollment
 
         async def send(self, request: bytes) -> bytes:
@@ -490,8 +498,6 @@ def test_an_abandoned_coroutine_leaves_nothing_behind(peer: Scripted, popo: Any,
 
         def confirm(self, issued: Issued) -> None:
             pass
-
-    own = PrivateKey.generate("rsa:2048")
 
     async def main() -> weakref.ref[Device]:
         device = Device()
