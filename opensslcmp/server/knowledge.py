@@ -23,7 +23,9 @@ from opensslcmp.asn1 import (
     key_spec,
     oids,
     tlv,
+    unwrap,
 )
+from opensslcmp.asn1 import Certificate as CertificateSyntax
 from opensslcmp.asn1 import algorithm as identifier
 from opensslcmp.asn1.bodies import RootCaKeyUpdateContent
 from opensslcmp.context.certificates import facts, same_name
@@ -82,6 +84,9 @@ class RootUpdate:
             raise ValueError("newWithOld is not for the key and the name of newWithNew")
         if _is_signed_by(self.new_with_old, new.spki):
             raise ValueError("newWithOld is signed with the new key")
+        # OpenSSL's client finds no path past an identifier that leads elsewhere (RFC 9810, D.3).
+        if over.key_id != new.key_id:
+            raise ValueError("newWithOld and newWithNew have different subjectKeyIdentifiers")
         if self.old_with_new is None:
             return
         back = facts(self.old_with_new)
@@ -89,6 +94,10 @@ class RootUpdate:
             raise ValueError("oldWithNew is not signed with the new key")
         if not _is_signed_by(self.new_with_old, back.spki):
             raise ValueError("newWithOld is not signed with the key of oldWithNew")
+        for certificate, issuer in ((self.old_with_new, new), (self.new_with_old, back)):
+            named = _authority_key_id(certificate)
+            if named is not None and issuer.key_id is not None and named != issuer.key_id:
+                raise ValueError("an authorityKeyIdentifier of a root's update is another key's")
 
     def is_for(self, root: bytes) -> bool:
         """Whether this takes a holder of ``root`` (DER) to the new root.
@@ -108,6 +117,14 @@ class RootUpdate:
             new_with_old=tlv(self.new_with_old),
             old_with_new=tlv(old) if old is not None else None,
         )
+
+
+def _authority_key_id(certificate: bytes) -> bytes | None:
+    value = decode(CertificateSyntax, certificate).tbs.extension("2.5.29.35")
+    if value is None:
+        return None
+    parts = [value[start:end] for start, end in elements(value)]
+    return next((unwrap(part) for part in parts if part[:1] == b"\x80"), None)
 
 
 def _is_signed_by(certificate: bytes, spki: bytes) -> bool:

@@ -54,27 +54,31 @@ def value(device: Device, oid: str, given: Any = None, **fields: Any) -> Any:
     return decode_info(item)
 
 
-Rollover = tuple[bytes, bytes, bytes, bytes]
+Rollover = tuple[bytes, bytes, bytes, bytes, bytes]
 
 
 @pytest.fixture(scope="session")
 def rollover() -> Rollover:
-    """The old root, newWithNew, newWithOld, oldWithNew."""
+    """The old root, newWithNew, newWithOld, oldWithNew, and an oldWithNew that names the old key as its issuer's."""
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     name = x509.Name.from_rfc4514_string("CN=Root")
 
-    def certificate(subject: int, issuer: int) -> bytes:
+    def certificate(subject: int, issuer: int, identifier: int | None = None) -> bytes:
         begin = datetime.now(UTC) - timedelta(days=1)
+        named = keys[issuer if identifier is None else identifier].public_key()
         return (
             x509.CertificateBuilder(name, name, keys[subject].public_key(), x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(begin + timedelta(days=100))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(keys[subject].public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(named), critical=False)
             .sign(keys[issuer], hashes.SHA256())
             .public_bytes(serialization.Encoding.DER)
         )
 
-    return certificate(0, 0), certificate(1, 1), certificate(1, 0), certificate(0, 1)
+    mistaken = certificate(0, 1, identifier=0)
+    return certificate(0, 0), certificate(1, 1), certificate(1, 0), certificate(0, 1), mistaken
 
 
 def test_ca_certificates_are_the_whole_chain(world: World, device: Device) -> None:
@@ -87,7 +91,7 @@ def test_a_root_that_did_not_change_has_no_update(world: World, device: Device) 
 
 
 def test_a_roots_update_is_told_to_who_holds_the_old_root(make: Callable[..., World], rollover: Rollover) -> None:
-    old, *update = rollover
+    old, *update = rollover[:4]
     device = make(ca_knowledge=Knowledge(root_updates=(RootUpdate.of(update),))).device()
     for asked in (old, None):
         told = value(device, oids.IT_ROOT_CA_CERT, asked)
@@ -102,7 +106,7 @@ def test_a_roots_update_is_not_told_to_who_holds_another(make: Callable[..., Wor
     assert said(answer) == (B.ERROR, F.BAD_DATA_FORMAT)
 
 
-@pytest.mark.parametrize("order", [(1,), (0, 2), (2, 1), (1, 1), (1, 2, 0), (1, 2, 1), (1, 3)])
+@pytest.mark.parametrize("order", [(1,), (0, 2), (2, 1), (1, 1), (1, 2, 0), (1, 2, 1), (1, 3), (1, 2, 4)])
 def test_certificates_that_are_no_update_are_refused(rollover: Rollover, order: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"root's update|newWithNew|newWithOld|oldWithNew"):
         RootUpdate.of([rollover[at] for at in order])
@@ -115,7 +119,7 @@ def test_what_lies_in_the_cas_directory_is_told(tmp_path: Path, rollover: Rollov
         loaded = [x509.load_der_x509_certificate(each) for each in certificates]
         return b"".join([each.public_bytes(serialization.Encoding.PEM) for each in loaded])
 
-    (tmp_path / "root-update.pem").write_bytes(pem(rollover[1:]))
+    (tmp_path / "root-update.pem").write_bytes(pem(rollover[1:4]))
     (tmp_path / "encryption.pem").write_bytes(pem(rollover[:1]))
     ca = CA.open(tmp_path)
     assert ca.knowledge.root_updates[0].new_with_new == rollover[1]
