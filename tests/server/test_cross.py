@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from opensslcmp.asn1 import Message, OptionalValidity, algorithm, tlv
+from opensslcmp.asn1 import Extension, Message, OptionalValidity, algorithm, tlv
 from opensslcmp.context.certificates import Trust, facts
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import protector_for
@@ -104,6 +104,10 @@ def test_a_ca_that_is_trusted_for_it_gets_nothing_else(make: Callable[..., World
         ({"signing_key": KEYS[0]}, F.BAD_POP),
         ({"request_id": 1}, F.BAD_REQUEST),
         ({"extensions": [extension(x509.BasicConstraints(False, None))]}, F.BAD_CERT_TEMPLATE),
+        (
+            {"extensions": [Extension(extn_id=x509.ObjectIdentifier("2.5.29.14"), extn_value=b"nonsense")]},
+            F.BAD_CERT_TEMPLATE,
+        ),
         ({"extensions": [extension(x509.InhibitAnyPolicy(0)), extension(x509.OCSPNoCheck())]}, F.UNACCEPTED_EXTENSION),
         (
             {"extensions": [extension(x509.KeyUsage(True, False, False, False, False, False, True, False, False))]},

@@ -112,6 +112,11 @@ def test_certificates_that_are_no_update_are_refused(rollover: Rollover, order: 
         RootUpdate.of([rollover[at] for at in order])
 
 
+def test_what_is_no_certificate_is_no_update() -> None:
+    with pytest.raises(ValueError, match="root's update"):
+        RootUpdate.of([b"\x30\x00", b"\x30\x00"])
+
+
 def test_what_lies_in_the_cas_directory_is_told(tmp_path: Path, rollover: Rollover) -> None:
     CA.create(tmp_path, "CN=CA").close()
 

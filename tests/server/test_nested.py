@@ -214,6 +214,27 @@ def test_a_batch_that_another_worker_answered_meanwhile_gets_that_answer(parties
     assert [send_batch(ra, inner).der] == others
 
 
+def test_a_batch_whose_id_was_taken_meanwhile_is_refused(parties: tuple[World, Device]) -> None:
+    world, ra = parties
+
+    class Raced:
+        """An authority during whose work another batch comes under the same transactionID."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.ca, name)
+
+        def info(self, asked: Any) -> Any:
+            other = ra.build(B.NESTED, [request(world, "other")])
+            assert admit(world.responder.handle(other)).body_type is B.NESTED
+            ra.sender_nonce = nonce
+            return world.ca.info(asked)
+
+    ra.handle = world.again(Raced()).handle
+    inner = world.device().build(B.GENM, [InfoTypeAndValue.make(oids.IT_CA_CERTS)])
+    nonce = os.urandom(16)
+    assert said(send_batch(ra, inner, sender_nonce=nonce)) == (B.ERROR, F.TRANSACTION_ID_IN_USE)
+
+
 @pytest.mark.parametrize(
     ("fields", "failure"),
     [
