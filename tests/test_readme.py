@@ -94,15 +94,18 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
     (tmp_path / "request.der").write_bytes(message.read_bytes())
 
     def paste(command: str, **environment: str) -> str:
-        program, *arguments = shlex.split(EXAMPLES[command].replace("\\\n", " ").replace(PLACE, place))
+        example = EXAMPLES[command].replace("\\\n", " ").replace(PLACE, place).replace("5A:3F:09", serial)
+        program, *arguments = shlex.split(example)
         assert program == "opensslcmp"
         result = CliRunner().invoke(app, arguments, env=environment)
         assert result.exit_code == 0, result.output
         return result.stdout.strip()
 
     order = ["ca init", "ca secret", "serve", "enroll", "info", "update", "revoke", "inspect", "doctor", "demo"]
-    assert sorted(order) == sorted(EXAMPLES)
-    place = PLACE
+    operator = ["ca list", "ca show", "ca revoke", "ca crl", "ca pending"]
+    decisions = ["ca approve", "ca reject"]  # tests/cli/test_authority.py has something to decide
+    assert sorted(order + operator + decisions) == sorted(EXAMPLES)
+    place, serial = PLACE, ""
     paste("ca init")
     secret = paste("ca secret")
     assert EXAMPLES["serve"] == "opensslcmp serve my-ca --port 8080"
@@ -110,6 +113,9 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
         place = f"{host}:{port}"
         for command in order[3:]:
             paste(command, SECRET=secret)
+        serial = paste("ca list").split()[0]  # of the certificate that was updated
+        for command in operator[1:]:
+            paste(command)
 
 
 @pytest.mark.parametrize("name", ["enroll.py", "authority.py"])

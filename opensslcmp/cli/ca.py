@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opensslcmp.server.app import App
     from opensslcmp.server.ca import CA
 
-__all__ = ["init", "load_app", "secret", "serve"]
+__all__ = ["AsJSON", "Directory", "init", "load_app", "open_ca", "secret", "serve"]
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the CA.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Write JSON for machines to stdout.")]
@@ -108,7 +108,7 @@ def secret(
     given = None if source is None else read_secret(source, "--secret")
     if remove and (given is not None or single_use):
         raise UsageError("--remove goes alone")
-    ca = _open(directory)
+    ca = open_ca(directory)
     try:
         if remove:
             if not ca.remove_secret(reference):
@@ -139,6 +139,12 @@ def serve(
         str, typer.Option("--profile", help="Which rules are checked", metavar="rfc9810|strict|lenient")
     ] = "rfc9810",
     workers: Annotated[int, typer.Option("--workers", help="Processes", min=1, max=256)] = 1,
+    approval: Annotated[
+        str,
+        typer.Option(
+            "--approval", help="Who decides about new certificates: nobody, or a person", metavar="none|manual"
+        ),
+    ] = "none",
     path: Annotated[
         list[str] | None,
         typer.Option(
@@ -158,6 +164,9 @@ def serve(
 
     Prints "listening on URL" to stdout once connections are accepted. SIGINT and SIGTERM end it after the requests
     under way. The CRL is at /crl, and /healthz answers ok.
+
+    With "--approval manual" requests for new certificates wait for "opensslcmp ca approve" or "ca reject", which may run while
+    the server does; clients poll meanwhile.
     """
     from opensslcmp.server.rules import PROFILES
     from opensslcmp.server.serve import TLSFiles
@@ -165,17 +174,19 @@ def serve(
 
     if profile not in PROFILES:
         raise UsageError(f"--profile is one of {', '.join(PROFILES)}")
+    if approval not in {"none", "manual"}:
+        raise UsageError("--approval is none or manual")
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("--tls_cert and --tls_key are needed together")
     for each in path or ():
         if not each.startswith("/"):
             raise UsageError("--path begins with /")
-    _open(directory).close()  # here, where the words are better than from a worker process
+    open_ca(directory).close()  # here, where the words are better than from a worker process
     tls = None
     if tls_cert is not None and tls_key is not None:
         tls = TLSFiles(certificate=tls_cert, key=tls_key, client_ca=tls_trusted)
     run_server(
-        partial(load_app, directory.absolute(), profile, tuple(path or ())),
+        partial(load_app, directory.absolute(), profile, tuple(path or ()), approval == "manual"),
         host=host,
         port=port,
         workers=workers,
@@ -188,14 +199,15 @@ def _ready(url: str) -> None:
     give(f"listening on {url}\n")
 
 
-def load_app(directory: Path, profile: str, paths: tuple[str, ...]) -> App:
+def load_app(directory: Path, profile: str, paths: tuple[str, ...], approval: bool = False) -> App:
     """The application of a CA's directory; each worker process makes its own."""
     from opensslcmp.server.app import App, Document
+    from opensslcmp.server.approval import Approval
     from opensslcmp.server.ca import CA, open_responder
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    responder = open_responder(directory, profile=profile)
-    ca = responder.authority
+    responder = open_responder(directory, profile=profile, approval=approval)
+    ca = responder.authority.authority if isinstance(responder.authority, Approval) else responder.authority
     assert isinstance(ca, CA)
 
     def crl() -> Document:
@@ -211,7 +223,12 @@ def load_app(directory: Path, profile: str, paths: tuple[str, ...]) -> App:
     return App(responder, crl=crl, crl_paths=crl_paths, paths=paths, threads=0, tick=tick, on_close=responder.close)
 
 
-def _open(directory: Path) -> CA:
+def open_ca(directory: Path) -> CA:
+    """The CA in a directory.
+
+    Raises:
+        InputError: there is none, or it does not open.
+    """
     from opensslcmp.server.ca import CA
 
     try:

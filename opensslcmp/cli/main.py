@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from opensslcmp._version import __version__
-from opensslcmp.cli import ca, client, demo, inspecting
+from opensslcmp.cli import authority, ca, client, demo, inspecting
 from opensslcmp.cli.command import EXAMPLES, add_command, make_app
 from opensslcmp.cli.exits import Exit
 from opensslcmp.cli.talk import say
@@ -86,6 +86,16 @@ ca_app = make_app("Make a CA in a directory, and look after it.")
 app.add_typer(ca_app, name="ca", rich_help_panel=_SERVER)
 add_command(ca_app, "init", ca.init, group="ca", example="opensslcmp ca init my-ca --subject /O=Example/CN=Device-CA")
 add_command(ca_app, "secret", ca.secret, group="ca", example="opensslcmp ca secret my-ca device-1")
+for _command, _function, _example in (
+    ("list", authority.list_certificates, "opensslcmp ca list my-ca"),
+    ("show", authority.show, "opensslcmp ca show my-ca 5A:3F:09"),
+    ("revoke", authority.revoke, "opensslcmp ca revoke my-ca 5A:3F:09 --reason keyCompromise"),
+    ("crl", authority.crl, "opensslcmp ca crl my-ca --out ca.crl"),
+    ("pending", authority.pending, "opensslcmp ca pending my-ca"),
+    ("approve", authority.approve, "opensslcmp ca approve my-ca 4f0c1d2e3a5b"),
+    ("reject", authority.reject, 'opensslcmp ca reject my-ca 4f0c1d2e3a5b --reason "no such device"'),
+):
+    add_command(ca_app, _command, _function, group="ca", example=_example)
 add_command(app, "serve", ca.serve, panel=_SERVER, example="opensslcmp serve my-ca --port 8080")
 add_command(app, "inspect", inspecting.inspect, panel=_TOOLS, example="opensslcmp inspect request.der")
 add_command(app, "doctor", inspecting.doctor, panel=_TOOLS, example="opensslcmp doctor")

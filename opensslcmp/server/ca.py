@@ -49,6 +49,7 @@ from opensslcmp.context.protection import fresh_bytes
 from opensslcmp.credentials import KeySource, Signer
 from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
 from opensslcmp.errors import Rejected
+from opensslcmp.server.approval import Approval
 from opensslcmp.server.authority import CertificateRequest, InfoRequest, Issued, RevocationRequest
 from opensslcmp.server.crl import build_crl
 from opensslcmp.server.cross import CrossProfile
@@ -279,6 +280,25 @@ class CA:
             Rejected: badCertTemplate, unacceptedExtension.
             OpenSSLError: the key does not sign.
         """
+        to_be_signed, changes = self._prepare(request)
+        signature = self._key.sign(to_be_signed, self._algorithm)
+        return Issued(
+            certificate=attach_signature(to_be_signed, self._algorithm, signature),
+            chain=self._issuing_chain,
+            ca_certificates=self._issuing_chain[-1:],
+            changes=changes,
+        )
+
+    def preview(self, request: CertificateRequest) -> None:
+        """Return when ``issue`` would give a certificate.
+
+        Raises:
+            Rejected: as ``issue``.
+        """
+        self._prepare(request)
+
+    def _prepare(self, request: CertificateRequest) -> tuple[bytes, tuple[str, ...]]:
+        """TBSCertificate, and what differs from what was asked."""
         profile = self._cross if request.kind is BodyType.CCR else self.issuing_profile(request.cert_profile)
         if request.signing_algorithm not in {None, self._algorithm}:
             raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "the signingAlg asked for is not this CA's")
@@ -312,13 +332,7 @@ class CA:
                 )
             ),
         )
-        signature = self._key.sign(to_be_signed, self._algorithm)
-        return Issued(
-            certificate=attach_signature(to_be_signed, self._algorithm, signature),
-            chain=self._issuing_chain,
-            ca_certificates=self._issuing_chain[-1:],
-            changes=changed_validity + changed_extensions,
-        )
+        return to_be_signed, changed_validity + changed_extensions
 
     def confirm(self, issued: Issued, accepted: bool) -> None:
         """Nothing to do: the store keeps what was confirmed."""
@@ -518,9 +532,12 @@ def open_responder(
     cross_certified: Iterable[bytes] = (),
     implicit_confirm: bool = True,
     confirm_wait_seconds: float = 600.0,
+    approval: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> Responder:
-    """A Responder for the CA in a directory; ``responder.authority`` is the CA. Close it when done.
+    """A Responder for the CA in a directory. Close it when done.
+
+    ``responder.authority`` is the CA, or with ``approval`` an ``Approval`` in front of it.
 
     Args:
         profile: which rules are checked: ``rfc9810``, ``strict``, ``lenient``, or one of your own.
@@ -530,6 +547,7 @@ def open_responder(
         cross_certified: DER of certificates of other CAs that may ask for cross-certification; none: nobody may.
         key, password: as for ``CA.open``.
         registration_authorities, implicit_confirm, confirm_wait_seconds, clock: as for ``Responder``.
+        approval: requests for new certificates wait until an operator approves them (``approval.Approval``).
 
     Raises:
         FileNotFoundError, OpenSSLError, ValueError: as ``CA.open``; no such profile.
@@ -538,7 +556,7 @@ def open_responder(
     ca = CA.open(directory, key=key, password=password, profiles=issuing, clock=clock)
     try:
         return Responder(
-            ca,
+            Approval(ca, ca.store) if approval else ca,
             ca.store,
             signer or ca.signer,
             secrets=ca.secrets.find,

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from opensslcmp.server.store import (
+    Application,
     CertificateRecord,
     CertificateState,
     Change,
@@ -50,6 +51,7 @@ class MemoryStore:
         self._by_key: dict[bytes, list[bytes]] = {}
         self._revocations: dict[bytes, Revocation] = {}
         self._revision = 0
+        self._applications: dict[str, Application] = {}
         self._publications: dict[str, Publication] = {}
         self._secrets: dict[bytes, StoredSecret] = {}
 
@@ -121,6 +123,8 @@ class MemoryStore:
             for key in old:
                 del self._transactions[key]
                 self._answers.pop(key, None)
+            for each in [each for each in self._applications.values() if each.expires <= now]:
+                del self._applications[each.id]
         return len(old)
 
     def certificate(self, key: bytes) -> CertificateRecord | None:
@@ -179,6 +183,30 @@ class MemoryStore:
             if publication.number != (last.number + 1 if last else 1):
                 raise Conflict
             self._publications[publication.name] = publication
+
+    def file(self, application: Application) -> Application:
+        """As ``Store.file``."""
+        with self._lock:
+            return self._applications.setdefault(application.id, application)
+
+    def application(self, application_id: str) -> Application | None:
+        """As ``Store.application``."""
+        with self._lock:
+            return self._applications.get(application_id)
+
+    def applications(self) -> list[Application]:
+        """As ``Store.applications``."""
+        with self._lock:
+            return sorted(self._applications.values(), key=lambda each: (each.filed_at, each.id))
+
+    def decide(self, application_id: str, approved: bool, reason: str, now: float) -> bool:
+        """As ``Store.decide``."""
+        with self._lock:
+            known = self._applications.get(application_id)
+            if known is None or known.approved is not None:
+                return False
+            self._applications[application_id] = replace(known, approved=approved, reason=reason, decided_at=now)
+            return True
 
     def secret(self, reference: bytes) -> StoredSecret | None:
         """As ``Store.secret``."""

@@ -9,6 +9,7 @@ Source: sqlite.org, "Write-Ahead Logging" and "PRAGMA synchronous".
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -40,6 +41,7 @@ from sqlalchemy.pool import NullPool
 from opensslcmp.enums import BodyType, RevocationReason
 from opensslcmp.server.memory import Claims
 from opensslcmp.server.store import (
+    Application,
     CertificateRecord,
     CertificateState,
     Change,
@@ -137,6 +139,23 @@ _publications = Table(
     Column("made_at", Float, nullable=False),
     Column("good_until", Float, nullable=False),
     Column("content", LargeBinary, nullable=False),
+)
+_applications = Table(
+    "applications",
+    _metadata,
+    Column("id", String, primary_key=True),
+    Column("transaction_id", LargeBinary, nullable=False),
+    Column("kind", Integer, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("names", String, nullable=False),
+    Column("key_hash", String, nullable=False),
+    Column("requester", String, nullable=False),
+    Column("address", String),
+    Column("filed_at", Float, nullable=False),
+    Column("expires", Float, nullable=False, index=True),
+    Column("approved", Integer),
+    Column("reason", String, nullable=False),
+    Column("decided_at", Float),
 )
 
 _REVISION = "revocations"
@@ -260,6 +279,17 @@ class SQLStore:
         self._get_revocations = prepared(select(r).where(r.c.not_after > bindparam("now")))
         self._get_number = prepared(select(n.c.value).where(n.c.name == bindparam("which")))
         self._count_up = prepared(update(n).where(n.c.name == bindparam("which")).values(value=n.c.value + 1))
+        o = _applications
+        self._get_application = prepared(select(o).where(o.c.id == bindparam("which")))
+        self._get_applications = prepared(select(o).order_by(o.c.filed_at, o.c.id))
+        self._add_application = prepared(insert(o))
+        self._decide = prepared(
+            update(o)
+            .where(o.c.id == bindparam("which"), o.c.approved.is_(None))
+            .values({name: bindparam(name) for name in ("approved", "reason", "decided_at")})
+        )
+        self._any_old_application = prepared(select(func.min(o.c.expires)))
+        self._forget_applications = prepared(delete(o).where(o.c.expires <= bindparam("now")))
         p = _publications
         self._get_publication = prepared(select(p).where(p.c.name == bindparam("which")))
         self._add_publication = prepared(insert(p))
@@ -423,6 +453,10 @@ class SQLStore:
 
     def forget(self, now: float) -> int:
         """As ``Store.forget``."""
+        first = self._any_old_application.value(self._connection())
+        if first is not None and first <= now:
+            with self._write() as connection:
+                self._forget_applications(connection, now=now)
         first = self._any_old.value(self._connection())
         if first is None or first > now:
             return 0
@@ -501,6 +535,30 @@ class SQLStore:
             ).rowcount:
                 raise Conflict
 
+    # -- applications --------------------------------------------------------------------------------------------
+
+    def file(self, application: Application) -> Application:
+        """As ``Store.file``."""
+        values = {name: getattr(application, name) for name in _applications.columns.keys()}  # noqa: SIM118
+        with contextlib.suppress(Conflict), self._write() as connection:
+            self._add_application(connection, **values | {"kind": int(application.kind)})
+        return self.application(application.id) or application
+
+    def application(self, application_id: str) -> Application | None:
+        """As ``Store.application``."""
+        row = self._get_application(self._connection(), which=application_id).fetchone()
+        return None if row is None else _application(row)
+
+    def applications(self) -> list[Application]:
+        """As ``Store.applications``."""
+        return [_application(row) for row in self._get_applications(self._connection())]
+
+    def decide(self, application_id: str, approved: bool, reason: str, now: float) -> bool:
+        """As ``Store.decide``."""
+        values = {"approved": int(approved), "reason": reason, "decided_at": now}
+        with self._write() as connection:
+            return bool(self._decide(connection, which=application_id, **values).rowcount)
+
     # -- secrets -------------------------------------------------------------------------------------------------
 
     def secret(self, reference: bytes) -> StoredSecret | None:
@@ -567,6 +625,14 @@ def _record(row: Any) -> CertificateRecord:
         issued_at=row[7],
         not_after=row[8],
         updates=row[9],
+    )
+
+
+def _application(row: Any) -> Application:
+    values = dict(zip(_applications.columns.keys(), row, strict=True))
+    approved = values["approved"]
+    return Application(
+        **values | {"kind": BodyType(values["kind"]), "approved": None if approved is None else bool(approved)}
     )
 
 

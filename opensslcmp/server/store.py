@@ -22,6 +22,7 @@ from opensslcmp.asn1 import GeneralizedTime, UTCTime, decode, elements, read_hea
 from opensslcmp.enums import BodyType, RevocationReason
 
 __all__ = [
+    "Application",
     "CertificateRecord",
     "CertificateState",
     "Change",
@@ -133,6 +134,34 @@ class Revocation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Application:
+    """A request for a certificate that a person is to decide about.
+
+    Attributes:
+        id: by which it is named.
+        kind: of the request.
+        subject, names, requester, address: what is asked for, by whom, from where; for people.
+        key_hash: SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
+        approved: None as long as nobody decided.
+        reason: why it was refused; the requester is told.
+    """
+
+    id: str
+    transaction_id: bytes
+    kind: BodyType
+    subject: str
+    names: str = ""
+    key_hash: str
+    requester: str
+    address: str | None = None
+    filed_at: float
+    expires: float
+    approved: bool | None = None
+    reason: str = ""
+    decided_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
     """What all workers show the same of, such as the CRL.
 
@@ -217,7 +246,7 @@ class Store(Protocol):
         """Open transactions whose deadline has passed, at most ``limit``."""
 
     def forget(self, now: float) -> int:
-        """Drop closed transactions that have expired; how many."""
+        """Drop closed transactions that have expired, and applications; how many transactions."""
 
     def certificate(self, key: bytes) -> CertificateRecord | None:
         """The certificate with this key."""
@@ -255,6 +284,18 @@ class Store(Protocol):
         Raises:
             Conflict: its number is not the next one.
         """
+
+    def file(self, application: Application) -> Application:
+        """Keep an application; when there is one with its id, nothing is changed, and that one is returned."""
+
+    def application(self, application_id: str) -> Application | None:
+        """The application with this id."""
+
+    def applications(self) -> list[Application]:
+        """All applications, oldest first."""
+
+    def decide(self, application_id: str, approved: bool, reason: str, now: float) -> bool:
+        """Approve or refuse an application; False when there is none with this id that is not decided."""
 
     def secret(self, reference: bytes) -> StoredSecret | None:
         """The secret under this reference."""

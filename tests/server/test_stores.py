@@ -15,6 +15,7 @@ from opensslcmp.enums import BodyType, RevocationReason
 from opensslcmp.server import MemoryStore, SecretBook
 from opensslcmp.server.sqlstore import SCHEMA_VERSION, SQLStore
 from opensslcmp.server.store import (
+    Application,
     CertificateRecord,
     CertificateState,
     Change,
@@ -193,6 +194,25 @@ def test_certificates_are_listed_and_their_updates_found(store: Store) -> None:
     assert list(store.every_certificate()) == [first, second]
     assert store.successors(first.key) == [second]
     assert store.successors(second.key) == []
+
+
+def test_applications_are_filed_and_decided_once(store: Store) -> None:
+    application = Application(
+        id="a1", transaction_id=b"t" * 16, kind=BodyType.IR, subject="CN=x", key_hash="00", requester="device",
+        filed_at=NOW, expires=NOW + 9,
+    )  # fmt: skip
+    later = replace(application, id="a0", filed_at=NOW + 1, expires=NOW + 99, address="::1", names="DNS:x")
+    assert store.file(application) == application
+    assert store.file(replace(application, subject="CN=other")) == application
+    assert store.file(later) == later
+    assert store.applications() == [application, later]
+    assert store.decide("a1", False, "no", NOW + 2)
+    assert not store.decide("a1", True, "", NOW + 3)
+    assert not store.decide("a2", True, "", NOW + 3)
+    assert store.application("a1") == replace(application, approved=False, reason="no", decided_at=NOW + 2)
+    assert store.application("a2") is None
+    store.forget(NOW + 9)
+    assert store.applications() == [later]
 
 
 def test_a_publication_takes_the_place_of_the_one_before_it(store: Store) -> None:
