@@ -595,4 +595,3 @@ def test_five_thousand_in_flight_stay_below_250_megabytes() -> None:
     assert child.returncode == 0, child.stderr
     found = json.loads(child.stdout)
     assert found["before_mb"] + 5000 * (found["most_mb"] - found["before_mb"]) / 1000 < 250, found
-    assert found["rate"] > 0.5 * found["session_rate"], found  # much less than it is: the machine may be busy
