@@ -79,6 +79,7 @@ from opensslcmp.server.rules import (
 )
 from opensslcmp.server.secret_book import FoundSecret
 from opensslcmp.server.store import (
+    CertificateRecord,
     CertificateState,
     Change,
     Conflict,
@@ -370,6 +371,12 @@ class Responder:
             if len(verified.chain) > 2:
                 self._refuse_strangers(verified)
             check.ra = is_ra(verified, self._ras)
+            if (
+                check.signer is not None
+                and check.signer.state is CertificateState.UPDATING
+                and message.body_type in OPENING
+            ):
+                check.signer = self._unless_over(check.signer, check.now)
             if check.signer is not None and check.signer.state is CertificateState.REVOKED:
                 revoked = self.store.revocation(check.signer.key)
                 check.signer_held = revoked is not None and revoked.reason is RevocationReason.CERTIFICATE_HOLD
@@ -513,6 +520,13 @@ class Responder:
         with contextlib.suppress(Conflict):
             self._end(transaction, now)
         return True
+
+    def _unless_over(self, updating: CertificateRecord, now: float) -> CertificateRecord:
+        """The record of a certificate, once updates of it whose time is up have been ended."""
+        for successor in self.store.successors(updating.key):
+            if successor.state is CertificateState.UNCONFIRMED:
+                self._overdue(self.store.look(successor.transaction_id, b"")[0], now)
+        return self.store.certificate(updating.key) or updating
 
     def _end(self, transaction: Transaction, now: float) -> None:
         change = Change(transaction=_NOTHING, previous=transaction, now=now)
