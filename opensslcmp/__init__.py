@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from opensslcmp._version import __version__
 
 if TYPE_CHECKING:
+    from opensslcmp.asn1 import admit
     from opensslcmp.client.async_session import AsyncSession
     from opensslcmp.client.context import Context
     from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate
     from opensslcmp.client.session import Session
+    from opensslcmp.context.certificates import Trust
     from opensslcmp.context.keys import PrivateKey
-    from opensslcmp.context.protection import ProtectionKind
+    from opensslcmp.context.protection import ProtectionKind, protect_message, verify
     from opensslcmp.credentials import MacParameters, SharedSecret, Signer
     from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
     from opensslcmp.errors import (
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
         TransportError,
         Unsupported,
     )
-    from opensslcmp.features import features
+    from opensslcmp.linked import features
+    from opensslcmp.transport import TLS
 
 __all__ = [
+    "TLS",
     "AsyncSession",
     "BadMessage",
     "BodyType",
@@ -55,18 +59,24 @@ __all__ = [
     "Signer",
     "TimedOut",
     "TransportError",
+    "Trust",
     "Unsupported",
     "__version__",
+    "admit",
     "features",
+    "protect_message",
+    "verify",
 ]
 
 _HOMES = {
+    "asn1": ("admit",),
     "client.async_session": ("AsyncSession",),
     "client.context": ("Context",),
     "client.results": ("Info", "Issued", "Protection", "RequestTemplate", "Revoked", "RootCaUpdate"),
     "client.session": ("Session",),
+    "context.certificates": ("Trust",),
     "context.keys": ("PrivateKey",),
-    "context.protection": ("ProtectionKind",),
+    "context.protection": ("ProtectionKind", "protect_message", "verify"),
     "credentials": ("MacParameters", "SharedSecret", "Signer"),
     "enums": ("BodyType", "FailureInfo", "PKIStatus", "RevocationReason"),
     "errors": (
@@ -79,7 +89,8 @@ _HOMES = {
         "TransportError",
         "Unsupported",
     ),
-    "features": ("features",),
+    "linked": ("features",),
+    "transport": ("TLS",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

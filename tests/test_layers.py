@@ -14,7 +14,7 @@ LAYERS = ["_native", "asn1", "context", "transport", "client", "server", "testin
 LEAVES = ["errors", "enums", "credentials", "_version"]
 # Of the leaves, one may import another of those before it.
 LEAF_ORDER = ["_version", "enums", "errors", "credentials"]
-ABOVE_NATIVE = ["features"]
+ABOVE_NATIVE = ["linked"]
 WITH_C = ["_native", "context", *ABOVE_NATIVE]
 FILES = sorted(PACKAGE.rglob("*.py"))
 

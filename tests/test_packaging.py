@@ -27,7 +27,7 @@ from opensslcmp.context.client import ClientContext
 from opensslcmp.context.server import ServerContext
 from opensslcmp.enums import BodyType
 from opensslcmp.errors import Rejected
-from opensslcmp.features import features
+from opensslcmp.linked import features
 assert opensslcmp.__file__.startswith(sys.prefix), opensslcmp.__file__
 assert _openssl.__file__.startswith(sys.prefix), _openssl.__file__
 server = ServerContext()

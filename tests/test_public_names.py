@@ -74,3 +74,9 @@ def test_all_is_assigned_once_where_people_and_type_checkers_read_it(module: Mod
         )
     ]
     assert len(written) == 1
+
+
+def test_no_name_of_the_package_is_a_module_too() -> None:
+    """Importing ``package.name`` anywhere would put the module where the name was."""
+    modules = {module.name for module in pkgutil.iter_modules(opensslcmp.__path__)}
+    assert modules & set(opensslcmp.__all__) == set()

@@ -16,7 +16,7 @@ from rich.table import Table
 from opensslcmp.asn1.inspect import describe, render
 from opensslcmp.cli.exits import Exit, InputError
 from opensslcmp.cli.talk import give, give_json, say
-from opensslcmp.features import features
+from opensslcmp.linked import features
 
 __all__ = ["doctor", "inspect"]
 

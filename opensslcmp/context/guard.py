@@ -1,6 +1,6 @@
 """What unpatched OpenSSLs must not be shown, although it passes the gate.
 
-Each hole of :mod:`opensslcmp.features` that a well-formed answer can reach is closed here, on the versions that have
+Each hole of :mod:`opensslcmp.linked` that a well-formed answer can reach is closed here, on the versions that have
 it.
 """
 
@@ -12,7 +12,7 @@ from opensslcmp.asn1 import common as asn1
 from opensslcmp.context import natives
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import BadMessage, ProtectionError
-from opensslcmp.features import features
+from opensslcmp.linked import features
 
 __all__ = ["refuse_dangerous"]
 

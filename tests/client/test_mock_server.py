@@ -22,7 +22,7 @@ from opensslcmp import (
 )
 from opensslcmp.asn1 import admit, oids
 from opensslcmp.enums import BodyType, FailureInfo
-from opensslcmp.features import features
+from opensslcmp.linked import features
 from tests.client.client_peers import Entity, Mock, certify, name
 
 Start = Callable[..., Mock]

@@ -9,7 +9,7 @@ import pytest
 from opensslcmp import _native
 from opensslcmp._native import levels, lib
 from opensslcmp.errors import Unsupported
-from opensslcmp.features import EXAMINED, KNOWN, SINCE, features, vulnerabilities
+from opensslcmp.linked import EXAMINED, KNOWN, SINCE, features, vulnerabilities
 
 
 def affected(*loaded: int) -> dict[str, bool | None]:
