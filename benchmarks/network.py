@@ -30,7 +30,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Service:
-    """Our server on a free port: granian, App, Responder, SQLite; with a CA of its own in a temporary directory."""
+    """``opensslcmp serve`` on a free port, with a CA of its own in a temporary directory."""
 
     reference = "device"
 
@@ -45,13 +45,13 @@ class Service:
         ca.add_secret(self.reference, self.secret)
         ca.close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.interop.serving", str(self.directory)],
+            [sys.executable, "-m", "opensslcmp", "serve", str(self.directory), "--port", "0"],
             stdout=subprocess.PIPE,
             text=True,
             cwd=_ROOT,
         )
         assert self._process.stdout is not None
-        self.url = self._process.stdout.readline().strip()
+        self.url = self._process.stdout.readline().removeprefix("listening on ").strip()
         if self.url:
             return self
         self.__exit__(None, None, None)
