@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -67,39 +67,51 @@ class MemoryStore:
 
     def commit(self, change: Change) -> None:
         """As ``Store.commit``."""
-        new, old = change.transaction, change.previous
+        (conflict,) = self.commit_many([change])
+        if conflict is not None:
+            raise conflict
+
+    def commit_many(self, changes: Sequence[Change]) -> list[Conflict | None]:
+        """As ``Store.commit_many``."""
         with self._lock:
-            known = self._transactions.get(new.transaction_id)
-            if (known is None) is not (old is None) or (known and old and known.version != old.version):
-                raise Conflict
-            for key, expected, _ in change.states:
-                record = self._certificates.get(key)
-                if record is None or record.state is not expected:
-                    raise Conflict
-            if any(key not in self._revocations for key in change.released):
-                raise Conflict
-            if any(record.key in self._certificates for record in change.certificates):
-                raise Conflict
-            if change.secret_used is not None:
-                secret = self._secrets.get(change.secret_used)
-                if secret is None or secret.used_at is not None:
-                    raise Conflict
-                self._secrets[change.secret_used] = replace(secret, used_at=change.now)
-            self._transactions[new.transaction_id] = new
-            self._count(old, -1)
-            self._count(new, 1)
-            if change.response is not None:
-                self._answers.setdefault(new.transaction_id, {})[change.request_hash] = change.response
-            for record in change.certificates:
-                self._certificates[record.key] = record
-                self._by_key.setdefault(record.key_and_subject, []).append(record.key)
-            for key, _, state in change.states:
-                self._certificates[key] = replace(self._certificates[key], state=state)
-            for key in change.released:
-                del self._revocations[key]
-            for revocation in change.revocations:
-                self._revocations[revocation.key] = revocation
-            self._revision += bool(change.revocations or change.released)
+            return [self._commit(change) for change in changes]
+
+    def _commit(self, change: Change) -> Conflict | None:
+        new, old = change.transaction, change.previous
+        known = self._transactions.get(new.transaction_id)
+        if (known is None) is not (old is None) or (known and old and known.version != old.version):
+            return Conflict()
+        for key, expected, _ in change.states:
+            record = self._certificates.get(key)
+            if record is None or record.state is not expected:
+                return Conflict()
+        if any(key not in self._revocations for key in change.released):
+            return Conflict()
+        if any(each.key in self._revocations and each.key not in change.released for each in change.revocations):
+            return Conflict()
+        if any(record.key in self._certificates for record in change.certificates):
+            return Conflict()
+        if change.secret_used is not None:
+            secret = self._secrets.get(change.secret_used)
+            if secret is None or secret.used_at is not None:
+                return Conflict()
+            self._secrets[change.secret_used] = replace(secret, used_at=change.now)
+        self._transactions[new.transaction_id] = new
+        self._count(old, -1)
+        self._count(new, 1)
+        if change.response is not None:
+            self._answers.setdefault(new.transaction_id, {})[change.request_hash] = change.response
+        for record in change.certificates:
+            self._certificates[record.key] = record
+            self._by_key.setdefault(record.key_and_subject, []).append(record.key)
+        for key, _, state in change.states:
+            self._certificates[key] = replace(self._certificates[key], state=state)
+        for key in change.released:
+            del self._revocations[key]
+        for revocation in change.revocations:
+            self._revocations[revocation.key] = revocation
+        self._revision += bool(change.revocations or change.released)
+        return None
 
     def _count(self, transaction: Transaction | None, by: int) -> None:
         if transaction is not None and transaction.state.is_open:

@@ -14,7 +14,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,6 +51,7 @@ from opensslcmp.server.store import (
     StoredSecret,
     Transaction,
     TransactionState,
+    independent,
 )
 
 __all__ = ["SCHEMA_VERSION", "SQLStore"]
@@ -178,6 +179,25 @@ class _Prepared:
             values = {**self.constants, **values}
         return connection.execute(self.text, [values[name] for name in self.order])
 
+    def many(self, connection: Any, rows: list[dict[str, Any]]) -> None:
+        """Run it for each of these values.
+
+        Raises:
+            Conflict: one of them changed no row, or more than one.
+        """
+        if not rows:
+            return
+        constants, order = self.constants, self.order
+        if constants:
+            rows = [{**constants, **row} for row in rows]
+        if len(rows) == 1:
+            row = rows[0]
+            cursor = connection.execute(self.text, [row[name] for name in order])
+        else:
+            cursor = connection.executemany(self.text, [[row[name] for name in order] for row in rows])
+        if cursor.rowcount != len(rows):
+            raise Conflict
+
     def value(self, connection: Any, **values: Any) -> Any:
         """The first column of the first row; None when there is no row."""
         row = self(connection, **values).fetchone()
@@ -278,7 +298,9 @@ class SQLStore:
         self._count_certificates = prepared(select(func.count()).select_from(c))
         self._get_revocations = prepared(select(r).where(r.c.not_after > bindparam("now")))
         self._get_number = prepared(select(n.c.value).where(n.c.name == bindparam("which")))
-        self._count_up = prepared(update(n).where(n.c.name == bindparam("which")).values(value=n.c.value + 1))
+        self._count_up = prepared(
+            update(n).where(n.c.name == bindparam("which")).values(value=n.c.value + bindparam("by"))
+        )
         o = _applications
         self._get_application = prepared(select(o).where(o.c.id == bindparam("which")))
         self._get_applications = prepared(select(o).order_by(o.c.filed_at, o.c.id))
@@ -374,78 +396,87 @@ class SQLStore:
 
     def commit(self, change: Change) -> None:
         """As ``Store.commit``."""
-        new, old = change.transaction, change.previous
-        values = {
-            "state": int(new.state),
-            "nonce": new.nonce,
-            "nonces": new.nonces,
-            "certificates": json.dumps([(number, key.hex()) for number, key in new.certificates]),
-            "deadline": new.deadline,
-            "expires": new.expires,
-            "request": new.request,
-            "pending": new.pending,
-            "version": new.version,
-        }
-        with self._write() as connection:
-            if old is None:
-                self._begin_transaction(
-                    connection,
-                    transaction_id=new.transaction_id,
-                    identity=new.identity,
-                    algorithm=new.algorithm,
-                    body_type=int(new.body_type),
-                    **values,
-                )
-            elif not self._change_transaction(
-                connection, id=new.transaction_id, expected=old.version, **values
-            ).rowcount:
-                raise Conflict
-            if change.response is not None:
-                self._add_answer(
-                    connection,
-                    transaction_id=new.transaction_id,
-                    request_hash=change.request_hash,
-                    response=change.response,
-                )
-            self._commit_certificates(connection, change)
+        (conflict,) = self.commit_many([change])
+        if conflict is not None:
+            raise conflict
 
-    def _commit_certificates(self, connection: Any, change: Change) -> None:
-        for each in change.certificates:
-            self._add_certificate(
-                connection,
-                key=each.key,
-                serial_number=f"{each.serial_number:x}",
-                certificate=each.certificate,
-                key_and_subject=each.key_and_subject,
-                state=int(each.state),
-                identity=each.identity,
-                transaction_id=each.transaction_id,
-                issued_at=each.issued_at,
-                not_after=each.not_after,
-                updates=each.updates,
-            )
-        for key, expected, state in change.states:
-            if not self._change_state(connection, which=key, expected=int(expected), new=int(state)).rowcount:
-                raise Conflict
-        for key in change.released:
-            if not self._remove_revocation(connection, which=key).rowcount:
-                raise Conflict
-        for revocation in change.revocations:
-            self._add_revocation(
-                connection,
-                key=revocation.key,
-                serial_number=f"{revocation.serial_number:x}",
-                reason=int(revocation.reason),
-                at=revocation.at,
-                not_after=revocation.not_after,
-            )
-        if change.revocations or change.released:
-            self._count_up(connection, which=_REVISION)
-        if (
-            change.secret_used is not None
-            and not self._use_secret(connection, which=change.secret_used, now=change.now).rowcount
-        ):
-            raise Conflict
+    def commit_many(self, changes: Sequence[Change]) -> list[Conflict | None]:
+        """As ``Store.commit_many``."""
+        if not changes:
+            return []
+        if len(changes) == 1 or independent(changes):
+            try:
+                with self._write() as connection:
+                    self._apply(connection, changes)
+                return [None] * len(changes)
+            except Conflict as conflict:
+                if len(changes) == 1:
+                    return [conflict]
+        # One after the other, to tell which of them are in conflict; peers that get along never bring us here.
+        outcomes: list[Conflict | None] = []
+        with self._write() as connection:
+            for change in changes:
+                connection.execute("SAVEPOINT one_change")
+                try:
+                    self._apply(connection, [change])
+                    outcomes.append(None)
+                except (Conflict, self._integrity_error):
+                    connection.execute("ROLLBACK TO one_change")
+                    outcomes.append(Conflict())
+                connection.execute("RELEASE one_change")
+        return outcomes
+
+    def _apply(self, connection: Any, changes: Sequence[Change]) -> None:
+        """Make changes that touch nothing in common, all of one kind at once.
+
+        Raises:
+            Conflict, IntegrityError: one of them does not fit.
+        """
+        begun = [change.transaction for change in changes if change.previous is None]
+        self._begin_transaction.many(connection, [_opening_values(each) | _changing_values(each) for each in begun])
+        self._change_transaction.many(
+            connection,
+            [
+                {"id": change.transaction.transaction_id, "expected": change.previous.version}
+                | _changing_values(change.transaction)
+                for change in changes
+                if change.previous is not None
+            ],
+        )
+        self._add_answer.many(
+            connection,
+            [
+                {
+                    "transaction_id": change.transaction.transaction_id,
+                    "request_hash": change.request_hash,
+                    "response": change.response,
+                }
+                for change in changes
+                if change.response is not None
+            ],
+        )
+        self._add_certificate.many(
+            connection, [_record_values(record) for change in changes for record in change.certificates]
+        )
+        self._change_state.many(
+            connection,
+            [
+                {"which": key, "expected": int(expected), "new": int(state)}
+                for change in changes
+                for key, expected, state in change.states
+            ],
+        )
+        self._remove_revocation.many(connection, [{"which": key} for change in changes for key in change.released])
+        self._add_revocation.many(
+            connection, [_revocation_values(each) for change in changes for each in change.revocations]
+        )
+        if any(change.revocations or change.released for change in changes):
+            revised = sum(bool(change.revocations or change.released) for change in changes)
+            self._count_up(connection, which=_REVISION, by=revised)
+        self._use_secret.many(
+            connection,
+            [{"which": change.secret_used, "now": change.now} for change in changes if change.secret_used is not None],
+        )
 
     def overdue(self, now: float, limit: int) -> list[Transaction]:
         """As ``Store.overdue``."""
@@ -593,6 +624,56 @@ def _is_open_text(table: Table) -> Any:
     from sqlalchemy import literal_column
 
     return table.c.state <= literal_column(str(int(TransactionState.CONFIRMING)))
+
+
+def _opening_values(new: Transaction) -> dict[str, Any]:
+    """What of a transaction never changes."""
+    return {
+        "transaction_id": new.transaction_id,
+        "identity": new.identity,
+        "algorithm": new.algorithm,
+        "body_type": int(new.body_type),
+    }
+
+
+def _changing_values(new: Transaction) -> dict[str, Any]:
+    """What of a transaction changes with each commit."""
+    return {
+        "state": int(new.state),
+        "nonce": new.nonce,
+        "nonces": new.nonces,
+        "certificates": json.dumps([(number, key.hex()) for number, key in new.certificates]),
+        "deadline": new.deadline,
+        "expires": new.expires,
+        "request": new.request,
+        "pending": new.pending,
+        "version": new.version,
+    }
+
+
+def _record_values(record: CertificateRecord) -> dict[str, Any]:
+    return {
+        "key": record.key,
+        "serial_number": f"{record.serial_number:x}",
+        "certificate": record.certificate,
+        "key_and_subject": record.key_and_subject,
+        "state": int(record.state),
+        "identity": record.identity,
+        "transaction_id": record.transaction_id,
+        "issued_at": record.issued_at,
+        "not_after": record.not_after,
+        "updates": record.updates,
+    }
+
+
+def _revocation_values(revocation: Revocation) -> dict[str, Any]:
+    return {
+        "key": revocation.key,
+        "serial_number": f"{revocation.serial_number:x}",
+        "reason": int(revocation.reason),
+        "at": revocation.at,
+        "not_after": revocation.not_after,
+    }
 
 
 def _transaction(row: Any) -> Transaction:

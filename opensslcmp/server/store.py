@@ -11,7 +11,7 @@ Times are seconds since 1970.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -34,6 +34,7 @@ __all__ = [
     "Transaction",
     "TransactionState",
     "certificate_key",
+    "independent",
     "outline",
 ]
 
@@ -222,6 +223,20 @@ class Change:
     secret_used: bytes | None = None
     now: float = 0.0
 
+    def touched(self) -> Iterator[bytes]:
+        """What it reads or writes: two changes that touch nothing in common may be made in any order."""
+        yield self.transaction.transaction_id
+        for record in self.certificates:
+            yield b"c" + record.key
+        for key, _, _ in self.states:
+            yield b"c" + key
+        for revocation in self.revocations:
+            yield b"r" + revocation.key
+        for key in self.released:
+            yield b"r" + key
+        if self.secret_used is not None:
+            yield b"s" + self.secret_used
+
 
 class Store(Protocol):
     """Remembers. May be called from several threads at once, and by several processes where it says so."""
@@ -240,6 +255,16 @@ class Store(Protocol):
 
         Raises:
             Conflict: something is not as ``change`` expects; nothing was changed.
+        """
+
+    def commit_many(self, changes: Sequence[Change]) -> list[Conflict | None]:
+        """Make them durable together, one after the other, each of them whole or not at all.
+
+        Returns:
+            for each change, in its place, None when it is durable, and why when it was left out.
+
+        Raises:
+            Exception: the store failed, and none of them is durable.
         """
 
     def overdue(self, now: float, limit: int) -> list[Transaction]:
@@ -315,6 +340,17 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give up connections. Nothing else may be called afterwards."""
+
+
+def independent(changes: Sequence[Change]) -> bool:
+    """No two of these changes touch the same thing."""
+    seen: set[bytes] = set()
+    for change in changes:
+        touched = set(change.touched())
+        if not seen.isdisjoint(touched):
+            return False
+        seen |= touched
+    return True
 
 
 def outline(certificate: bytes) -> tuple[int, bytes, float, bytes, bytes]:

@@ -121,6 +121,40 @@ def test_a_change_of_what_somebody_else_changed_is_a_conflict_and_changes_nothin
     assert store.open_transactions(b"mac:x")[1] == 0
 
 
+def test_many_changes_are_committed_together_and_conflicts_told_in_their_places(store: Store) -> None:
+    assert store.commit_many([]) == []
+    numbers = range(1, 6)
+    changes = [Change(transaction=transaction(at), certificates=[record(at)]) for at in numbers]
+    assert store.commit_many(changes) == [None] * 5
+    taken = Change(transaction=transaction(3), request_hash=b"h", response=b"r")
+    fresh = [Change(transaction=transaction(at), request_hash=b"h", response=b"r") for at in (6, 7)]
+    told = store.commit_many([fresh[0], taken, fresh[1]])
+    assert [type(each) for each in told] == [type(None), Conflict, type(None)]
+    assert [store.look(bytes([at]) * 16, b"h")[1] for at in (3, 6, 7)] == [None, b"r", b"r"]
+    assert store.certificates() == 5
+
+
+def test_changes_of_one_thing_in_one_batch_are_made_in_their_order(store: Store) -> None:
+    first = Change(transaction=transaction(1), certificates=[record()])
+    twice = Change(transaction=transaction(1), certificates=[record(2)])
+    begun = first.transaction
+    held = Revocation(key=record().key, serial_number=1, reason=RevocationReason.CERTIFICATE_HOLD, at=NOW, not_after=9)
+    valid, revoked = CertificateState.VALID, CertificateState.REVOKED
+    confirmed = Change(
+        transaction=replace(begun, version=2),
+        previous=begun,
+        states=[(record().key, CertificateState.UNCONFIRMED, valid)],
+    )
+    hold = Change(transaction=transaction(2), states=[(record().key, valid, revoked)], revocations=[held])
+    release = Change(transaction=transaction(3), states=[(record().key, revoked, valid)], released=[held.key])
+    again = Change(transaction=transaction(4), released=[held.key])
+    told = store.commit_many([first, twice, confirmed, hold, release, again])
+    assert [each is None for each in told] == [True, False, True, True, True, False]
+    assert (store.revision(), store.revocation(held.key)) == (2, None)
+    assert store.certificate(record().key) == record(1, valid)
+    assert store.certificate(record(2).key) is None
+
+
 def test_many_threads_claim_one_transaction_id_once(store: Store) -> None:
     outcomes: list[bool] = []
 
@@ -283,6 +317,20 @@ def test_sqlite_is_in_wal_mode_and_waits_for_the_disk(tmp_path: Path) -> None:
     connection = store._connection()
     assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+    store.close()
+
+
+def test_a_batch_is_one_transaction_of_sqlite_with_one_statement_of_each_kind(tmp_path: Path) -> None:
+    store = SQLStore(tmp_path / "ca.db")
+    said: list[str] = []
+    store._connection().set_trace_callback(lambda text: said.append(text.split(" (")[0]))
+    changes = [
+        Change(transaction=transaction(at), request_hash=b"h", response=b"r", certificates=[record(at)])
+        for at in (1, 2, 3)
+    ]
+    assert store.commit_many(changes) == [None] * 3
+    inserts = [f"INSERT INTO {table}" for table in ("transactions", "answers", "certificates")]
+    assert said == ["BEGIN IMMEDIATE", *(each for each in inserts for _ in changes), "COMMIT"]
     store.close()
 
 
