@@ -69,19 +69,21 @@ def put_off(turn: Turn, pending: Pending, request_ids: Iterable[int] = ()) -> An
     turn.request = check.message.der
     turn.pending = pending.reference
     texts = [pending.text] if pending.text else []
+    status = PKIStatusInfo.make(PKIStatus.WAITING, *texts)
     if polled is not None:
         asked = {each.cert_req_id for each in polled.message.content()}
         reports = [
             PollRep(cert_req_id=each, check_after=pending.check_after_seconds, reason=texts or None)
             for each in ([each for each in request_ids if each in asked] or [_WHOLE])
         ]
-        return Answer(body_type=BodyType.POLL_REP, body=encode_body(BodyType.POLL_REP, reports))
-    status = PKIStatusInfo.make(PKIStatus.WAITING, *texts)
+        body = encode_body(BodyType.POLL_REP, reports)
+        return Answer(body_type=BodyType.POLL_REP, body=body, statuses=(status,))
     kind = ANSWER_TO.get(check.message.body_type)
     if kind is None:
-        return Answer(body_type=BodyType.ERROR, body=encode(ErrorMsgContent(pki_status_info=status)))
+        body = encode(ErrorMsgContent(pki_status_info=status))
+        return Answer(body_type=BodyType.ERROR, body=body, statuses=(status,))
     responses = [CertResponse(cert_req_id=each, status=status) for each in request_ids]
-    return Answer(body_type=kind, body=encode(CertRepMessage(response=responses)))
+    return Answer(body_type=kind, body=encode(CertRepMessage(response=responses)), statuses=(status,))
 
 
 def poll(turn: Turn, handlers: Mapping[BodyType, Handler]) -> Answer:
@@ -123,7 +125,7 @@ def poll(turn: Turn, handlers: Mapping[BodyType, Handler]) -> Answer:
     turn.state, turn.issued = TransactionState.CLOSED, begun.certificates
     turn.request = turn.pending = None
     status = PKIStatusInfo.make(refused.status, *refused.text, failures=refused.failures)
-    return Answer(body_type=BodyType.ERROR, body=encode(ErrorMsgContent(pki_status_info=status)))
+    return Answer(body_type=BodyType.ERROR, body=encode(ErrorMsgContent(pki_status_info=status)), statuses=(status,))
 
 
 def _request_ids(message: Message) -> set[int]:

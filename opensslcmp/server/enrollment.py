@@ -179,7 +179,13 @@ def _answer(turn: Turn, message: Message, wishes: list[Wish], pending: bytes | N
     body_type = ANSWER_TO[message.body_type]
     shown = body_type is BodyType.IP and check.verified.kind is ProtectionKind.MAC and turn.issued
     body = CertRepMessage(ca_pubs=[tlv(each) for each in roots] or None if shown else None, response=responses)
-    return Answer(body_type=body_type, body=encode(body), general_info=info, extra_certs=tuple(chain))
+    return Answer(
+        body_type=body_type,
+        body=encode(body),
+        general_info=info,
+        extra_certs=tuple(chain),
+        statuses=tuple(each.status for each in responses),
+    )
 
 
 def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> Issued | Pending:
@@ -292,6 +298,7 @@ def confirm(turn: Turn) -> Answer:
     updated: dict[bytes, bool] = {}
     for record, accepted in found:
         if accepted:
+            turn.serials[record.key] = record.serial_number
             turn.change.states.append((record.key, CertificateState.UNCONFIRMED, CertificateState.VALID))
         elif record.state is not CertificateState.REVOKED:
             turn.revoke(record, RevocationReason.UNSPECIFIED)

@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from opensslcmp.asn1 import (
     NULL_DN,
@@ -61,6 +62,7 @@ from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 from opensslcmp.server.authority import Authority, Publisher
 from opensslcmp.server.delay import Handler, poll
 from opensslcmp.server.enrollment import confirm, enroll
+from opensslcmp.server.events import Decision, Event, Observer, decision_of
 from opensslcmp.server.information import inform
 from opensslcmp.server.nested import unwrap_nested
 from opensslcmp.server.peer import Peer
@@ -110,7 +112,13 @@ _CREDENTIAL_TEXTS = {
 
 @dataclass(slots=True)
 class _Way:
-    """How far a message got, so that an error on its way can be answered as well as possible."""
+    """How far a message got, so that an error on its way can be answered as well as possible, and told of.
+
+    Attributes:
+        answer: made for it last; None for a retransmission.
+        turn: what was done; None for an error.
+        verified_at, decided_at, committed_at: on the stopwatch, when somebody looks on.
+    """
 
     header: PKIHeader | None = None
     message: Message | None = None
@@ -118,6 +126,12 @@ class _Way:
     verified: Verified | None = None
     transaction: Transaction | None = None
     nonce: bytes = b""
+    ra: bool = False
+    answer: Answer | None = None
+    turn: Turn | None = None
+    verified_at: float = 0.0
+    decided_at: float = 0.0
+    committed_at: float = 0.0
 
 
 _MAY_WAIT: dict[BodyType, Handler] = {
@@ -159,6 +173,8 @@ class Responder:
         wait_seconds: how long a requester may poll.
         retention_seconds: how long closed transactions are remembered, to answer retransmissions and refuse replays.
         sweep_seconds: how often ``handle`` looks for what is overdue.
+        observe: is told of each message (``events``).
+        is_open: asked before each message; while it says False, all of them get systemUnavail, and nothing is done.
         clock: seconds since 1970.
 
     Raises:
@@ -183,6 +199,8 @@ class Responder:
         wait_seconds: float = 7 * 86400.0,
         retention_seconds: float = 86400.0,
         sweep_seconds: float = 5.0,
+        observe: Observer | None = None,
+        is_open: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.authority = authority
@@ -201,6 +219,9 @@ class Responder:
         self._wait_seconds = wait_seconds
         self._retention_seconds = retention_seconds
         self._sweep_seconds = sweep_seconds
+        self._observe = observe
+        self._stopwatch: Callable[[], float] = time.perf_counter if observe is not None else float
+        self._is_open = is_open
         self._clock = clock
         self._next_sweep = 0.0
         self._sweeping = threading.Lock()
@@ -221,6 +242,14 @@ class Responder:
         Source: RFC 9810, 5.1.
         """
         way = _Way()
+        if self._observe is None:
+            return self._answer(der, peer, way)
+        began = self._stopwatch()
+        answer = self._answer(der, peer, way)
+        self._tell(way, peer, began)
+        return answer
+
+    def _answer(self, der: bytes, peer: Peer, way: _Way) -> bytes:
         try:
             now = self._clock()
             if now >= self._next_sweep:
@@ -242,6 +271,8 @@ class Responder:
     def _take(self, der: bytes, peer: Peer, now: float, way: _Way) -> bytes:
         message = admit(der, limits=self._limits, accept=self._accept)
         way.message, way.header = message, message.header
+        if self._is_open is not None and not self._is_open():
+            raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is closed for now; try again later")
         transaction_id = message.transaction_id
         if transaction_id is None:
             self.profile.check(Stage.HEADER, Check(message, peer, now, self.profile))
@@ -259,6 +290,7 @@ class Responder:
             for _ in range(_ATTEMPTS):
                 way.transaction, response = self.store.look(transaction_id, request_hash)
                 if response is not None:
+                    way.answer = way.turn = None
                     return response
                 if self._overdue(way.transaction, now):
                     continue
@@ -285,6 +317,7 @@ class Responder:
         )
         try:
             self._identify(check, way)
+            way.verified_at = self._stopwatch()
             answer = self._dispatch(turn)
         except BadMessage as error:
             if not self._is_theirs(way, message):
@@ -302,6 +335,8 @@ class Responder:
         else:
             response = self._protect(answer, now, way)
             nonce = way.nonce
+            way.turn = turn
+        way.decided_at = self._stopwatch()
         known = way.transaction
         change.transaction = Transaction(
             transaction_id=message.transaction_id or b"",
@@ -320,6 +355,7 @@ class Responder:
         )
         change.response = response
         self.store.commit(change)
+        way.committed_at = self._stopwatch()
         if change.revocations or change.released:
             self._published()
         return response
@@ -370,7 +406,7 @@ class Responder:
                 raise BadMessage(FailureInfo.SIGNER_NOT_TRUSTED, text)
             if len(verified.chain) > 2:
                 self._refuse_strangers(verified)
-            check.ra = is_ra(verified, self._ras)
+            check.ra = way.ra = is_ra(verified, self._ras)
             if (
                 check.signer is not None
                 and check.signer.state is CertificateState.UPDATING
@@ -443,6 +479,7 @@ class Responder:
     def _protect(self, answer: Answer, now: float, way: _Way) -> bytes:
         protector = way.protector or self._signer
         header = way.header
+        way.answer, way.turn = answer, None
         way.nonce = fresh_bytes(16)
         sender = self._name_der
         if protector.kind is ProtectionKind.MAC and "mac_sender_is_the_reference" in self.profile:
@@ -467,13 +504,54 @@ class Responder:
         logger.info("refused: %s", error)
         status = PKIStatusInfo.make(PKIStatus.REJECTION, error.text, failure=error.failure)
         body = encode(ErrorMsgContent(pki_status_info=status))
-        return self._protect(Answer(body_type=BodyType.ERROR, body=body), now, way)
+        return self._protect(Answer(body_type=BodyType.ERROR, body=body, statuses=(status,)), now, way)
 
     def _unprotected_error(self) -> bytes:
         """What is left to say when not even an error can be protected."""
         status = PKIStatusInfo.make(PKIStatus.REJECTION, failure=FailureInfo.SYSTEM_FAILURE)
         header = PKIHeader(pvno=2, sender=self._name, recipient=self._nobody, sender_nonce=fresh_bytes(16))
         return assemble(protected_part(header, BodyType.ERROR, encode(ErrorMsgContent(pki_status_info=status))), None)
+
+    # -- who looks on --------------------------------------------------------------------------------------------
+
+    def _tell(self, way: _Way, peer: Peer, began: float) -> None:
+        """Tell of a message whose answer is about to leave."""
+        end = self._stopwatch()
+        message, header, verified, turn, answer = way.message, way.header, way.verified, way.turn, way.answer
+        if answer is None:
+            decision = Decision.REPLAYED
+        elif turn is None and answer.body_type is BodyType.ERROR:
+            decision = Decision.ERROR
+        else:
+            decision = decision_of(answer.statuses)
+        verified_at, decided_at, committed_at = way.verified_at, way.decided_at, way.committed_at
+        self._tell_observer(
+            Event(
+                time=self._clock(),
+                peer=peer,
+                decision=decision,
+                body_type=message.body_type if message is not None else None,
+                answer=answer.body_type if answer is not None else None,
+                transaction_id=header.transaction_id if header is not None else None,
+                requester=verified,
+                claimed=header.sender_kid if header is not None else None,
+                identity=verified.identity if verified is not None else b"",
+                ra=way.ra,
+                statuses=answer.statuses if answer is not None else (),
+                seconds=end - began,
+                verify_seconds=max(0.0, verified_at - began) if verified_at else 0.0,
+                decide_seconds=max(0.0, decided_at - verified_at) if verified_at and decided_at else 0.0,
+                store_seconds=max(0.0, committed_at - decided_at) if committed_at else 0.0,
+                **(_changes(turn) if turn is not None else _Changes()),
+            )
+        )
+
+    def _tell_observer(self, event: Event) -> None:
+        if self._observe is not None:
+            try:
+                self._observe(event)
+            except Exception:
+                logger.exception("an observer failed")
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -543,6 +621,16 @@ class Responder:
         self.store.commit(change)
         if change.revocations or change.released:
             self._published()
+        if self._observe is not None:
+            event = Event(
+                time=now,
+                peer=Peer(),
+                decision=Decision.EXPIRED,
+                transaction_id=transaction.transaction_id,
+                identity=transaction.identity,
+                **_changes(turn),
+            )
+            self._tell_observer(event)
 
     def _published(self) -> None:
         if isinstance(self.authority, Publisher):
@@ -554,6 +642,30 @@ class Responder:
     def close(self) -> None:
         """Close the store."""
         self.store.close()
+
+
+class _Changes(TypedDict, total=False):
+    issued: tuple[int, ...]
+    confirmed: tuple[int, ...]
+    revoked: tuple[int, ...]
+    released: tuple[int, ...]
+
+
+def _changes(turn: Turn) -> _Changes:
+    """Serial numbers of the certificates that a turn changed, by the names that Event has for them."""
+    change, serials = turn.change, turn.serials
+    confirmed, released = [], []
+    for key, before, after in change.states:
+        if key in serials and before is CertificateState.UNCONFIRMED and after is CertificateState.VALID:
+            confirmed.append(serials[key])
+        elif key in serials and before is CertificateState.REVOKED and after is not CertificateState.REVOKED:
+            released.append(serials[key])
+    return {
+        "issued": tuple(each.serial_number for each in change.certificates),
+        "confirmed": tuple(confirmed),
+        "revoked": tuple(each.serial_number for each in change.revocations),
+        "released": tuple(released),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -581,6 +693,15 @@ class _Inside:
 
     def answer(self, message: Message, peer: Peer) -> bytes:
         way = _Way(message=message, header=message.header)
+        if self.responder._observe is None:
+            return self._answer(message, peer, way)
+        began = self.responder._stopwatch()
+        answer = self._answer(message, peer, way)
+        self.responder._tell(way, peer, began)
+        self.way.answer = way.answer  # of added protection it is the whole answer, of a batch not yet
+        return answer
+
+    def _answer(self, message: Message, peer: Peer, way: _Way) -> bytes:
         now = self.outer.now
         try:
             return self.responder._take_one(message, peer, now, way, self.outer.verified)

@@ -43,7 +43,7 @@ def revoke(turn: Turn) -> Answer:
         revoked.append(CertId.make(facts(record.certificate).issuer, record.serial_number))
     # rev_certs has as many items as status, or is left out (RFC 9810, 5.3.10).
     body = RevRepContent(status=statuses, rev_certs=revoked if len(revoked) == len(statuses) else None)
-    return Answer(body_type=BodyType.RP, body=encode(body))
+    return Answer(body_type=BodyType.RP, body=encode(body), statuses=tuple(statuses))
 
 
 def _revoke(turn: Turn, details: RevDetails) -> tuple[CertificateRecord, str] | Pending:

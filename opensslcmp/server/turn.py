@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from opensslcmp.asn1 import InfoTypeAndValue
+from opensslcmp.asn1 import InfoTypeAndValue, PKIStatusInfo
 from opensslcmp.context.protection import Verified
 from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
 from opensslcmp.errors import BadMessage, Rejected
@@ -29,12 +29,13 @@ logger = logging.getLogger("opensslcmp.server")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """A body, and what goes around it."""
+    """A body, and what goes around it; ``statuses`` are those in the body, for who looks on."""
 
     body_type: BodyType
     body: bytes
     general_info: tuple[InfoTypeAndValue, ...] = ()
     extra_certs: tuple[bytes, ...] = ()
+    statuses: tuple[PKIStatusInfo, ...] = ()
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class Turn:
         change: without its transaction, request and response yet.
         state, issued, deadline, request, pending: of the transaction afterwards.
         polled: the pollReq and what is known of it, then.
+        serials: serial numbers by key, of certificates that are confirmed or released; for who looks on.
     """
 
     authority: Authority
@@ -63,6 +65,7 @@ class Turn:
     request: bytes | None = None
     pending: bytes | None = None
     polled: Check | None = None
+    serials: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def check(self) -> Check:
@@ -120,6 +123,7 @@ class Turn:
             elif successor.state is not CertificateState.REVOKED:
                 after = CertificateState.UPDATED
                 break
+        self.serials[record.key] = record.serial_number
         self.change.released.append(record.key)
         self.change.states.append((record.key, CertificateState.REVOKED, after))
 
