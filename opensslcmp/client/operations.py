@@ -50,6 +50,7 @@ from opensslcmp.asn1 import (
 )
 from opensslcmp.client.context import Context, NameSource, name_from
 from opensslcmp.client.exchange import Answer, Transaction, Waits, raise_unless_granted, status_of
+from opensslcmp.client.request import request_body
 from opensslcmp.client.results import (
     Info,
     Issued,
@@ -62,7 +63,7 @@ from opensslcmp.client.results import (
     new_certificate_of,
 )
 from opensslcmp.context.certificates import facts, load_certificate
-from opensslcmp.context.enrollment import EnrollmentRequest, build_request, run_enrollment
+from opensslcmp.context.enrollment import EnrollmentRequest, run_enrollment
 from opensslcmp.context.keys import PrivateKey, verify_signature
 from opensslcmp.context.protection import Verified
 from opensslcmp.credentials import CertificateSource, KeySource
@@ -284,7 +285,7 @@ def _certificate(
             certificate = run_enrollment(request, exchange)
             answer = found[0]
         else:
-            answer = ask_for(*build_request(request))
+            answer = ask_for(*request_body(request))
             certificate = answer.content.response[0].certificate
         response = answer.content.response[0]
         issued = _issued(context, answer, certificate, request.key, transaction)

@@ -1,0 +1,123 @@
+"""Bodies of ir, cr and kur: the template, and the proof of possession by signature over it, put together from DER.
+
+``OSSL_CMP_CTX`` makes the same bytes (a test compares them), at a price: it re-encodes and decodes the public key, builds a
+signing context for the proof and a message around it all: 303 µs on OpenSSL 3.0 and 127 on 3.5, where the signature
+itself costs 30. Here it is the signature, and ten microseconds of joining. What this module does not build (P10CR, proofs
+other than signature and raVerified, a regToken) is still built by OpenSSL: ``context.enrollment.build_request``.
+
+Source: RFC 4211, 3 to 5; RFC 9810, 5.3.1 to 5.3.5; OSSL_CMP_CTX_setup_CRM(3).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from cryptography.x509 import ObjectIdentifier
+
+from opensslcmp.asn1 import (
+    NULL_DN,
+    CertId,
+    Certificate,
+    Extension,
+    OptionalValidity,
+    decode,
+    encode,
+    unwrap,
+    wrap,
+)
+from opensslcmp.asn1.certificate import time as asn1_time
+from opensslcmp.context.certificates import facts
+from opensslcmp.context.enrollment import EnrollmentRequest, build_request
+from opensslcmp.enums import BodyType
+
+__all__ = ["request_body"]
+
+_OURS = frozenset((BodyType.IR, BodyType.CR, BodyType.KUR))
+_REQUEST_ID = b"\x02\x01\x00"
+_RA_VERIFIED = b"\x80\x00"
+_OLD_CERT_ID = b"\x06\x09\x2b\x06\x01\x05\x05\x07\x05\x01\x05"
+_SAN = ObjectIdentifier("2.5.29.17")
+
+
+def request_body(request: EnrollmentRequest) -> tuple[BodyType, bytes]:
+    """Type and content (DER) of the request's body, its proof of possession made.
+
+    Raises:
+        OpenSSLError: the key does not sign, or OpenSSL cannot build it.
+        ValueError: the key does not sign with the digest that is wished for.
+    """
+    key = request.key
+    if (
+        request.body_type not in _OURS
+        or request.popo not in {"signature", "raVerified"}
+        or request.token
+        or key is None
+    ):
+        return build_request(request)
+    cert_request = wrap(0x30, _REQUEST_ID + _template(request, key.public_key_der) + _controls(request))
+    if request.popo == "raVerified":
+        proof = _RA_VERIFIED
+    else:
+        algorithm = key.signature_algorithm(request.digest)
+        proof = wrap(0xA1, algorithm + wrap(0x03, b"\0" + key.sign(cert_request, algorithm)))
+    return request.body_type, wrap(0x30, wrap(0x30, cert_request + proof))
+
+
+def _template(request: EnrollmentRequest, public_key: bytes) -> bytes:
+    """CertTemplate: issuer [3], validity [4], subject [5], publicKey [6], extensions [9]."""
+    old = request.old_certificate
+    issuer, subject = request.issuer, request.subject
+    if old is not None:
+        about = facts(old)
+        issuer = about.issuer if issuer is None else issuer
+        subject = about.subject if subject is None else subject
+    parts = []
+    if issuer is not None:
+        parts.append(wrap(0xA3, issuer))
+    if (validity := _validity(request)) is not None:
+        parts.append(validity)
+    if subject is not None and subject != NULL_DN:
+        parts.append(wrap(0xA5, subject))
+    parts.append(b"\xa6" + public_key[1:])
+    if (extensions := _extensions(request, subject is None or subject == NULL_DN)) is not None:
+        parts.append(b"\xa9" + extensions[1:])
+    return wrap(0x30, b"".join(parts))
+
+
+def _validity(request: EnrollmentRequest) -> bytes | None:
+    if request.validity is not None:
+        begin, end = request.validity
+    elif request.validity_days:
+        begin = datetime.now(UTC)
+        end = begin + timedelta(days=request.validity_days)
+    else:
+        return None
+    return b"\xa4" + encode(OptionalValidity(not_before=asn1_time(begin), not_after=asn1_time(end)))[1:]
+
+
+def _extensions(request: EnrollmentRequest, nameless: bool) -> bytes | None:
+    """Those asked for, and the subjectAltName of the certificate that is to be updated."""
+    if request.old_certificate is None or not request.default_sans:
+        return request.extensions
+    names = _alternative_names(request.old_certificate, nameless)
+    if names is None:
+        return request.extensions
+    asked = b"" if request.extensions is None else unwrap(request.extensions)
+    return wrap(0x30, names + asked)
+
+
+@lru_cache(maxsize=64)
+def _alternative_names(certificate: bytes, critical: bool) -> bytes | None:
+    """The subjectAltName of a certificate as an Extension (DER), or None."""
+    value = decode(Certificate, certificate).tbs.extension(_SAN.dotted_string)
+    return None if value is None else encode(Extension(extn_id=_SAN, critical=critical, extn_value=value))
+
+
+def _controls(request: EnrollmentRequest) -> bytes:
+    """oldCertId of a key update (RFC 4211, 6.5)."""
+    if request.body_type is not BodyType.KUR or request.old_certificate is None:
+        return b""
+    about = facts(request.old_certificate)
+    identifier = encode(CertId.make(about.issuer, about.serial_number))
+    return wrap(0x30, wrap(0x30, _OLD_CERT_ID + identifier))
