@@ -3,7 +3,7 @@
 All messages of a transaction leave through ``Transaction.round_trip``: header -> protect -> send -> gate -> transactionID
 and nonce -> protection -> body -> "waiting"? then poll. What comes back is final, authenticated and decoded.
 
-The exchange *terminates* the peer's protection always: OpenSSL builds requests, and sees an answer only where it must
+The exchange *terminates* the peer's protection always: OpenSSL's CMP code sees an answer only where it must
 decrypt something, as a copy of a body that was verified here (``context/enrollment.py``). Measured on 3.0.19, client's CPU of
 an enrollment with a MAC against the same in C: 1.7 times with OpenSSL checking each answer a second time, 1.1 without. In
 exchange, PBMAC1, EdDSA, RSA-PSS, any iteration count, senders of every kind and polling of every body type work on every

@@ -3,11 +3,12 @@
 They wait nowhere but at the two seams of ``Waits``, so the same code serves ``Session``, which waits by blocking, and a
 twin that switches greenlets there.
 
-Who does what: OpenSSL's ``OSSL_CMP_CTX`` builds certificate requests with their proof of possession, and opens encrypted
-answers (``context/enrollment.py``). certConf, rr and genm are messages of our own, since the linked library may not have
-what they need: 3.0 cannot confirm a certificate signed with EdDSA (no hashAlg), revoke by issuer and serial number, or read
-caCerts, rootCaKeyUpdate, certReqTemplate or crls; OpenSSLs up to 4.0.2 crash on revCerts in an rp (CVE-2026-75805), and
-before 4.0.1 let a root be replaced that was not the one held (CVE-2026-42769).
+Who does what: ``request_body`` puts certificate requests together as OpenSSL's ``OSSL_CMP_CTX`` does, which itself builds what
+is rare (keyEnc, a regToken) and opens encrypted answers (``context/enrollment.py``). certConf, rr and genm are messages of
+our own too, since the linked library may not have what they need: 3.0 cannot confirm a certificate signed with EdDSA (no
+hashAlg), revoke by issuer and serial number, or read caCerts, rootCaKeyUpdate, certReqTemplate or crls; OpenSSLs up to 4.0.2
+crash on revCerts in an rp (CVE-2026-75805), and before 4.0.1 let a root be replaced that was not the one held
+(CVE-2026-42769).
 
 Source: RFC 9810, 5.3; RFC 9483, 4.
 """

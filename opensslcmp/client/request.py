@@ -1,8 +1,8 @@
-"""Bodies of ir, cr and kur: the template, and the proof of possession by signature over it, put together from DER.
+"""Bodies of certificate requests: template and proof of possession by signature, put together from DER.
 
 ``OSSL_CMP_CTX`` makes the same bytes (a test compares them), at a price: it re-encodes and decodes the public key, builds a
 signing context for the proof and a message around it all: 303 µs on OpenSSL 3.0 and 127 on 3.5, where the signature
-itself costs 30. Here it is the signature, and ten microseconds of joining. What this module does not build (P10CR, proofs
+itself costs 30. Here it is the signature, and ten microseconds of joining. What this module does not build (proofs
 other than signature and raVerified, a regToken) is still built by OpenSSL: ``context.enrollment.build_request``.
 
 Source: RFC 4211, 3 to 5; RFC 9810, 5.3.1 to 5.3.5; OSSL_CMP_CTX_setup_CRM(3).

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from opensslcmp.asn1 import NULL_DN, Extension, decode_body, der, elements, encode_list, raw_cert_requests
 from opensslcmp.client.request import request_body
@@ -39,7 +40,7 @@ def old(*, names: bool) -> bytes:
     )
     if names:
         builder = builder.add_extension(SANS, critical=False)
-    return issuing.der(builder.sign(issuing.key(), issuing.hashes.SHA256()))
+    return issuing.der(builder.sign(issuing.key(), hashes.SHA256()))
 
 
 WISHES: dict[str, dict[str, Any]] = {
@@ -124,3 +125,13 @@ def test_what_is_not_ours_is_left_to_openssl() -> None:
     (cert_request,) = raw_cert_requests(body)
     assert len(list(elements(cert_request))) == 3
     assert request_body(with_token) == build_request(with_token)
+
+
+def test_a_csr_is_the_body_as_it_is() -> None:
+    csr = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(issuing.name("device"))
+        .sign(issuing.key(), hashes.SHA256())
+    )
+    request = EnrollmentRequest(body_type=BodyType.P10CR, request=issuing.der(csr))
+    assert request_body(request) == build_request(request)
