@@ -6,9 +6,10 @@ The server is imported when it is needed, so that the other commands start soone
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from cryptography import x509
@@ -23,8 +24,9 @@ from opensslcmp.errors import OpenSSLError
 if TYPE_CHECKING:
     from opensslcmp.server.app import App
     from opensslcmp.server.ca import CA
+    from opensslcmp.server.settings import Settings
 
-__all__ = ["AsJSON", "Directory", "init", "load_app", "open_ca", "secret", "serve"]
+__all__ = ["AsJSON", "Directory", "init", "load_app", "open_ca", "open_settings", "secret", "serve"]
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the CA.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Write JSON for machines to stdout.")]
@@ -133,12 +135,16 @@ def secret(
 def serve(
     directory: Directory,
     *,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="0 picks a free one", min=0, max=65535)] = 8080,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address to listen on; 127.0.0.1 when nothing says otherwise")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="0 picks a free one; 8080 by default", min=0, max=65535)
+    ] = None,
     profile: Annotated[
         str, typer.Option("--profile", help="Which rules are checked", metavar="rfc9810|strict|lenient")
     ] = "rfc9810",
-    workers: Annotated[int, typer.Option("--workers", help="Processes", min=1, max=256)] = 1,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes; 1 by default", min=1, max=256)] = None,
     approval: Annotated[
         str,
         typer.Option(
@@ -159,8 +165,14 @@ def serve(
         Path | None,
         typer.Option("--tls_trusted", help="Only for clients with a TLS certificate under one of these (PEM)"),
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings; opensslcmp.toml in DIR by default", metavar="FILE")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Check settings and CA, say what was found, and end")] = False,
 ) -> None:
     """Serve the CA of a directory over HTTP.
+
+    What is to be configured stands in opensslcmp.toml; options here win over it.
 
     Prints "listening on URL" to stdout once connections are accepted. SIGINT and SIGTERM end it after the requests
     under way. The CRL is at /crl, and /healthz answers ok.
@@ -181,18 +193,52 @@ def serve(
     for each in path or ():
         if not each.startswith("/"):
             raise UsageError("--path begins with /")
+    settings = open_settings(directory, config)
     open_ca(directory).close()  # here, where the words are better than from a worker process
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "paths": tuple(path) if path else None,
+        "tls_certificate": tls_cert,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_trusted,
+    }
+    try:
+        server = replace(settings.server, **{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if check:
+        found = config or directory / "opensslcmp.toml"
+        say(f"{found}: no problem was found" if found.exists() else f"{found} is not there; defaults are used")
+        return
     tls = None
-    if tls_cert is not None and tls_key is not None:
-        tls = TLSFiles(certificate=tls_cert, key=tls_key, client_ca=tls_trusted)
+    if server.tls_certificate is not None and server.tls_key is not None:
+        tls = TLSFiles(certificate=server.tls_certificate, key=server.tls_key, client_ca=server.tls_client_ca)
     run_server(
-        partial(load_app, directory.absolute(), profile, tuple(path or ()), approval == "manual"),
-        host=host,
-        port=port,
-        workers=workers,
+        partial(load_app, directory.absolute(), profile, server.paths, approval == "manual"),
+        host=server.host,
+        port=server.port,
+        workers=server.workers,
         tls=tls,
         ready=_ready,
     )
+
+
+def open_settings(directory: Path, config: Path | None = None) -> Settings:
+    """The settings of a CA, from its directory or from ``config``.
+
+    Raises:
+        InputError: ``config`` is not there, or either cannot be used; one line for each problem.
+    """
+    from opensslcmp.server.settings import Settings
+
+    if config is not None and not config.is_file():
+        raise InputError(f"{config} is not there")
+    try:
+        return Settings.load(config or directory / "opensslcmp.toml")
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _ready(url: str) -> None:

@@ -1,25 +1,63 @@
-"""What a CA's directory says about itself in ``opensslcmp.toml``, beside its key and its database.
+"""What ``opensslcmp.toml`` says, in the CA's directory or wherever ``--config`` names it: the whole server, in tables.
 
-Certificates that are issued carry what stands here, so it is there before the first one.
+Each table is a dataclass here or beside what it configures; ``tables`` tells how one is added. Certificates that are issued
+carry ``crl_url`` and ``issuer_url``, so these are there before the first one.
 """
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["Settings"]
+from opensslcmp.server.tables import WrongValue, load_tables
+
+__all__ = ["ServerSettings", "Settings"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerSettings:
+    """How the server is reached. A change needs a restart.
+
+    Attributes:
+        host: address or name to listen on.
+        port: to listen on; 0 picks a free one.
+        workers: processes.
+        paths: further paths that mean the same as ``/.well-known/cmp``, such as ``/`` or ``/pkix/``.
+        tls_certificate: PEM file, the server's certificate first, then its chain: HTTPS instead of HTTP.
+        tls_key: PEM file of its private key.
+        tls_client_ca: PEM file; clients need a TLS certificate under one of these.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    paths: tuple[str, ...] = ()
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise WrongValue("is not between 0 and 65535", "port")
+        if not 1 <= self.workers <= 256:
+            raise WrongValue("is not between 1 and 256", "workers")
+        if not all(each.startswith("/") for each in self.paths):
+            raise WrongValue("has a path that does not begin with /", "paths")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise WrongValue("is needed beside the other", "tls_key" if self.tls_certificate else "tls_certificate")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise WrongValue("is for a server with tls_certificate", "tls_client_ca")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """The settings of a CA.
+    """The settings of a CA and its server.
 
     Attributes:
         crl_url: where relying parties get the CRL; goes into cRLDistributionPoints. None: certificates do not say.
         issuer_url: where they get the CA's certificate; goes into authorityInfoAccess.
+        server: how it is reached.
 
     Raises:
         ValueError: a URL that is none, or that a certificate cannot carry.
@@ -29,12 +67,13 @@ class Settings:
 
     crl_url: str | None = None
     issuer_url: str | None = None
+    server: ServerSettings = ServerSettings()
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            url = getattr(self, field.name)
+        for name in ("crl_url", "issuer_url"):
+            url = getattr(self, name)
             if url is not None:
-                _check_url(field.name, url)
+                _check_url(name, url)
 
     @property
     def crl_path(self) -> str | None:
@@ -46,25 +85,17 @@ class Settings:
         """The settings in a file; the default ones when it is not there.
 
         Raises:
-            ValueError: it is no TOML, or has a key or a value that is not known; the text names the file and the line
-                or the key.
+            SettingsError: it is no TOML, or has keys or values that are not known; the text names file, line and key of
+                each.
         """
         try:
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
+            return load_tables(path, cls)
         except FileNotFoundError:
             return cls()
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        if unknown := found.keys() - {field.name for field in fields(cls)}:
-            raise ValueError(f"{path}: no such setting: {', '.join(sorted(unknown))}")
-        try:
-            return cls(**found)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
 
     def text(self) -> str:
-        """As TOML; empty when nothing is set."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        """The URLs as TOML; empty when there are none."""
+        values = {name: getattr(self, name) for name in ("crl_url", "issuer_url")}
         return "".join(f'{name} = "{value}"\n' for name, value in values.items() if value is not None)
 
 

@@ -244,6 +244,36 @@ def test_wrong_options_of_the_server_are_usage_errors(
     assert words in result.err
 
 
+@pytest.mark.parametrize("where", ["directory", "config"])
+def test_settings_are_checked_before_the_server_starts(
+    cli: CLI, ca_directory: Path, tmp_path: Path, where: str
+) -> None:
+    place = (ca_directory if where == "directory" else tmp_path) / "opensslcmp.toml"
+    place.write_text("[server]\nhosts = 1\nport = 99999\n")
+    config = () if where == "directory" else ("--config", place)
+    for check in ((), ("--check",)):
+        result = cli("serve", ca_directory, *config, *check)
+        assert result.code == 7
+        assert f"{place}:2: [server] hosts is not known; did you mean host" in result.err
+    place.write_text("[server]\nport = 99999\n")
+    assert f"{place}:2: [server] port is not between 0 and 65535" in cli("serve", ca_directory, *config, "--check").err
+    place.write_text("[server]\nport = 0\n")
+    result = cli("serve", ca_directory, *config, "--check")
+    assert (result.code, result.err) == (0, f"{place}: no problem was found\n")
+    place.unlink()
+    assert cli("serve", ca_directory, *config, "--check").code == (0 if where == "directory" else 7)
+
+
+def test_an_option_wins_over_the_file(cli: CLI, ca_directory: Path, tmp_path: Path) -> None:
+    place = tmp_path / "own.toml"
+    place.write_text('[server]\nhost = "192.0.2.1"\nport = 1\npaths = ["/pkix"]\n')
+    options = ("--config", str(place), "--host", "127.0.0.1", "--port", "0")
+    with running("-m", "opensslcmp", "serve", str(ca_directory), *options) as (url, _, _):
+        result = cli("info", "--server", url.replace("/.well-known/cmp", "/pkix"), "--ref", "device",
+                     "--secret", "env:SECRET", "--infotype", "caCerts", env=SECRET)  # fmt: skip
+        assert result.code == 0, result
+
+
 @pytest.mark.parametrize("profile", ["strict", "lenient"])
 def test_each_profile_serves_our_client(cli: CLI, ca_directory: Path, tmp_path: Path, profile: str) -> None:
     options = ("--ref", "device", "--secret", "env:SECRET", "--newkey", "ec:P-256", "--newkeyout", tmp_path / "k")
