@@ -258,10 +258,16 @@ class CA:
     # -- secrets -------------------------------------------------------------------------------------------------
 
     def add_secret(
-        self, reference: str | bytes, secret: str | bytes | None = None, *, single_use: bool = False
+        self,
+        reference: str | bytes,
+        secret: str | bytes | None = None,
+        *,
+        single_use: bool = False,
+        subject: str | None = None,
+        profiles: Iterable[str] = (),
     ) -> bytes:
         """As ``SecretBook.add``."""
-        return self.secrets.add(reference, secret, single_use=single_use)
+        return self.secrets.add(reference, secret, single_use=single_use, subject=subject, profiles=profiles)
 
     def remove_secret(self, reference: str | bytes) -> bool:
         """As ``SecretBook.remove``."""

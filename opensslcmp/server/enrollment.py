@@ -194,6 +194,9 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
     authority = turn.authority
     profiles = message.cert_profile
     named = profiles[min(check.position, len(profiles) - 1)] if profiles else None
+    if named is None and check.secret is not None and check.secret.profiles:
+        named = check.secret.profiles[0]
+    check.cert_profile = named
     if (find := getattr(authority, "issuing_profile", None)) is not None:
         issuing = find(named)
         check.reuse_key, check.reissue = issuing.reuse_key, issuing.reissue

@@ -81,16 +81,23 @@ def _revoke(turn: Turn, details: RevDetails) -> tuple[CertificateRecord, str] | 
     return record, alter(turn, record, reason)
 
 
+_RELEASED = {
+    CertificateState.VALID: "released: in force again",
+    CertificateState.UPDATING: "released: in force again, until its update is confirmed",
+    CertificateState.UPDATED: "released: but an update took its place",
+    CertificateState.UNCONFIRMED: "released: still to be confirmed",
+}
+
+
 def alter(turn: Turn, record: CertificateRecord, reason: RevocationReason) -> str:
     """Revoke a certificate, put it on hold or release it, with the turn's change; what was done, in words."""
     if any(key == record.key for key, _, _ in turn.change.states):
         return "done with it already"
     if reason is RevocationReason.REMOVE_FROM_CRL:
-        turn.release(record)
-        return "released: in force again"
+        return _RELEASED[turn.release(record)]
     turn.revoke(record, reason)
-    if record.updates is not None and record.state is CertificateState.UNCONFIRMED:
-        turn.end_update(record.updates, CertificateState.VALID)
+    if record.state is CertificateState.UNCONFIRMED:
+        turn.update_failed(record)
     return "put on hold" if reason is RevocationReason.CERTIFICATE_HOLD else f"revoked: {reason.text}"
 
 

@@ -16,11 +16,14 @@ Source: RFC 9483, 3.5 and 4; RFC 9810, 5; RFC 4211, 4.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from ipaddress import ip_address
 from typing import TypeAlias
 
+from cryptography import x509
 from cryptography.hazmat.asn1 import decode_der
 
 from opensslcmp.asn1 import (
@@ -73,6 +76,7 @@ __all__ = [
     "bits_of",
     "confirmation_hashes",
     "is_ra",
+    "names_asked_for",
     "profile_named",
     "reason_of",
     "short_hash",
@@ -148,6 +152,7 @@ class Check:
         secret: the secret that its MAC was made with.
         ra: the requester is an authorised registration authority.
         asked, asked_twice: keys and subjects that earlier requests of the message are for, and whether this one is again.
+        cert_profile: the issuing profile that ``wish`` names, or that is for who names none.
         position: of ``wish`` in the message.
         record: of the certificate that is to be confirmed or revoked.
         inner: the messages in a nested one.
@@ -169,6 +174,7 @@ class Check:
     reuse_key: bool = False
     reissue: bool = True
     certified: CertificateRecord | None = None
+    cert_profile: str | None = None
     asked: set[bytes] = field(default_factory=set)
     asked_twice: bool = False
     wish: Wish | None = None
@@ -576,6 +582,61 @@ def subject_or_san_is_there(check: Check) -> str | None:
     if (request.subject or b"0\0") != b"0\0" or any(each.oid == _SAN for each in request.extensions):
         return None
     return "neither subject nor subjectAltName"
+
+
+@_rule(Stage.REQUEST, F.NOT_AUTHORIZED, "RFC 9483, 4.1.4", bodies=REQUESTS)
+def secret_is_for_the_names(check: Check) -> str | None:
+    """With a secret that is bound to names, these are asked for: subject and each subjectAltName match its pattern."""
+    pattern = check.secret.subject if check.secret is not None else None
+    if pattern is None:
+        return None
+    for text in names_asked_for(check.request):
+        if text is None or not re.fullmatch(pattern, text):
+            return "not authorised to ask for this name"
+    return None
+
+
+@_rule(Stage.REQUEST, F.NOT_AUTHORIZED, "RFC 9483, 4.1.4", bodies=REQUESTS)
+def secret_is_for_the_profile(check: Check) -> str | None:
+    """With a secret that is bound to issuing profiles, one of these is asked for."""
+    bound = check.secret.profiles if check.secret is not None else ()
+    return None if not bound or check.cert_profile in bound else "not authorised to ask for this certProfile"
+
+
+@_rule(Stage.REQUEST, F.NOT_AUTHORIZED, "RFC 9483, 4.1.2", bodies=REQUESTS - {B.KUR} - _CROSS, profiles=())
+def signer_asks_for_its_own_names(check: Check) -> str | None:
+    """Who signs with a certificate asks for its subject, and its subjectAltName or none; registration authorities for any."""
+    certificate = check.verified.certificate
+    if certificate is None or check.ra:
+        return None
+    if not same_name(check.request.subject or b"0\0", facts(certificate).subject):
+        return "the subject is not that of the signer"
+    held = decode(Certificate, certificate).tbs.extension(_SAN)
+    if any(each.oid == _SAN and each.extn_value != held for each in check.request.extensions):
+        return "the subjectAltName is not that of the signer"
+    return None
+
+
+_NAME_KINDS = {0x81: "email", 0x82: "DNS", 0x86: "URI"}
+
+
+def names_asked_for(request: Wish) -> list[str | None]:
+    """Subject as RFC 4514 writes it, unless it is empty, and each subjectAltName as ``DNS:a.example``; None: of another kind."""
+    found: list[str | None] = []
+    try:
+        if (request.subject or b"0\0") != b"0\0":
+            found.append(decode(x509.Name, request.subject or b"").rfc4514_string())
+        for value in [each.extn_value for each in request.extensions if each.oid == _SAN]:
+            for start, end in elements(value):
+                tag, content, _ = read_header(value, start, end)
+                name = value[content:end]
+                if tag in _NAME_KINDS:
+                    found.append(f"{_NAME_KINDS[tag]}:{name.decode('ascii')}")
+                else:
+                    found.append(f"IP:{ip_address(name)}" if tag == 0x87 else None)
+    except ValueError:
+        return [None]
+    return found
 
 
 @_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 4211, 5", bodies=CRMF - _CROSS)

@@ -37,6 +37,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateColumn
 
 from opensslcmp.enums import BodyType, RevocationReason
 from opensslcmp.server.memory import Claims
@@ -56,7 +57,7 @@ from opensslcmp.server.store import (
 
 __all__ = ["SCHEMA_VERSION", "SQLStore"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _metadata = MetaData()
 _versions = Table("schema_version", _metadata, Column("version", Integer, primary_key=True))
@@ -118,6 +119,7 @@ _revocations = Table(
     Column("reason", Integer, nullable=False),
     Column("at", Float, nullable=False),
     Column("not_after", Float, nullable=False),
+    Column("before", Integer, nullable=False, server_default=str(int(CertificateState.VALID))),
 )
 _secrets = Table(
     "secrets",
@@ -127,6 +129,8 @@ _secrets = Table(
     Column("single_use", Integer, nullable=False),
     Column("used_at", Float),
     Column("created_at", Float, nullable=False),
+    Column("subject", String),
+    Column("profiles", String, nullable=False, server_default="[]"),
 )
 _numbers = Table(
     "numbers", _metadata, Column("name", String, primary_key=True), Column("value", Integer, nullable=False)
@@ -334,6 +338,11 @@ class SQLStore:
             if found is None:
                 connection.execute(insert(_versions).values(version=SCHEMA_VERSION))
                 connection.execute(insert(_numbers).values(name=_REVISION, value=0))
+            elif found == 1:
+                for column in (_revocations.c.before, _secrets.c.subject, _secrets.c.profiles):
+                    definition = CreateColumn(column).compile(self._engine)
+                    connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {definition}")
+                connection.execute(update(_versions).values(version=SCHEMA_VERSION))
             connection.exec_driver_sql("COMMIT")
         if found is not None and found > SCHEMA_VERSION:
             raise ValueError(f"the store has schema version {found}, this package knows {SCHEMA_VERSION}")
@@ -607,6 +616,8 @@ class SQLStore:
                 single_use=int(secret.single_use),
                 used_at=secret.used_at,
                 created_at=secret.created_at,
+                subject=secret.subject,
+                profiles=json.dumps(secret.profiles),
             )
 
     def remove_secret(self, reference: bytes) -> bool:
@@ -673,6 +684,7 @@ def _revocation_values(revocation: Revocation) -> dict[str, Any]:
         "reason": int(revocation.reason),
         "at": revocation.at,
         "not_after": revocation.not_after,
+        "before": int(revocation.before),
     }
 
 
@@ -718,11 +730,24 @@ def _application(row: Any) -> Application:
 
 
 def _revocation(row: Any) -> Revocation:
-    key, number, reason, at, not_after = row
+    key, number, reason, at, not_after, before = row
     return Revocation(
-        key=key, serial_number=int(number, 16), reason=RevocationReason(reason), at=at, not_after=not_after
+        key=key,
+        serial_number=int(number, 16),
+        reason=RevocationReason(reason),
+        at=at,
+        not_after=not_after,
+        before=CertificateState(before),
     )
 
 
 def _secret(row: Any) -> StoredSecret:
-    return StoredSecret(reference=row[0], sealed=row[1], single_use=bool(row[2]), used_at=row[3], created_at=row[4])
+    return StoredSecret(
+        reference=row[0],
+        sealed=row[1],
+        single_use=bool(row[2]),
+        used_at=row[3],
+        created_at=row[4],
+        subject=row[5],
+        profiles=tuple(json.loads(row[6])),
+    )

@@ -125,13 +125,18 @@ class CertificateRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Revocation:
-    """Why and when a certificate was revoked; ``not_after`` is the certificate's."""
+    """Why and when a certificate was revoked; ``not_after`` is the certificate's.
+
+    Attributes:
+        before: what the certificate was good for until then.
+    """
 
     key: bytes
     serial_number: int
     reason: RevocationReason
     at: float
     not_after: float
+    before: CertificateState = CertificateState.VALID
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,6 +193,8 @@ class StoredSecret:
 
     Attributes:
         used_at: when a single-use one was used; None before.
+        subject: regular expression that subjects asked for with it must match, as RFC 4514 writes them; None: any.
+        profiles: names of the issuing profiles that may be asked for with it, the first for who names none; empty: any.
     """
 
     reference: bytes
@@ -195,6 +202,8 @@ class StoredSecret:
     single_use: bool = False
     used_at: float | None = None
     created_at: float
+    subject: str | None = None
+    profiles: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True, slots=True)

@@ -90,8 +90,10 @@ class Turn:
 
     def revoke(self, record: CertificateRecord, reason: RevocationReason) -> None:
         """Revoke a certificate with this change; one that is revoked gets another reason and date."""
-        if record.state is CertificateState.REVOKED:
+        before = record.state
+        if before is CertificateState.REVOKED:
             self.change.released.append(record.key)
+            before = self._before(record)
         self.change.states.append((record.key, record.state, CertificateState.REVOKED))
         self.change.revocations.append(
             Revocation(
@@ -100,8 +102,14 @@ class Turn:
                 reason=reason,
                 at=self.now,
                 not_after=record.not_after,
+                before=before,
             )
         )
+
+    def _before(self, record: CertificateRecord) -> CertificateState:
+        """What a revoked certificate was good for before it was."""
+        revoked = self.store.revocation(record.key)
+        return revoked.before if revoked is not None else CertificateState.VALID
 
     def take_back(self, transaction: Transaction) -> None:
         """Revoke what a transaction issued and nobody confirmed, and let the certificate that it updates be again."""
@@ -114,18 +122,47 @@ class Turn:
             if record.updates is not None:
                 self.end_update(record.updates, CertificateState.VALID)
 
-    def release(self, record: CertificateRecord) -> None:
-        """Take the revocation of a certificate back: it is in force again, unless an update took its place."""
-        after = CertificateState.VALID
+    def release(self, record: CertificateRecord) -> CertificateState:
+        """Take the revocation of a certificate back, so that it is what it would be without, which is returned.
+
+        That is in force; or updated, when an update was confirmed at any time; or still to be confirmed.
+
+        Raises:
+            Rejected: certRevoked, nobody confirmed it while there was time.
+        """
+        before = self._before(record)
+        after = CertificateState.UPDATED if before is CertificateState.UPDATED else CertificateState.VALID
+        if before is CertificateState.UNCONFIRMED:
+            transaction, _ = self.store.look(record.transaction_id, b"")
+            if transaction is None or not transaction.state.is_open or self.now >= transaction.deadline:
+                raise Rejected(FailureInfo.CERT_REVOKED, "never confirmed, so not to be released")
+            after = CertificateState.UNCONFIRMED
+            old = self.store.certificate(record.updates) if record.updates is not None else None
+            if old is not None and old.state is CertificateState.VALID:
+                self.change.states.append((old.key, CertificateState.VALID, CertificateState.UPDATING))
         for successor in self.store.successors(record.key):
-            if successor.state is CertificateState.UNCONFIRMED:
-                after = CertificateState.UPDATING
-            elif successor.state is not CertificateState.REVOKED:
+            if successor.state is CertificateState.REVOKED:
+                confirmed = self._before(successor) is not CertificateState.UNCONFIRMED
+            else:
+                confirmed = successor.state is not CertificateState.UNCONFIRMED
+            if confirmed:
                 after = CertificateState.UPDATED
                 break
+            if successor.state is CertificateState.UNCONFIRMED:
+                after = CertificateState.UPDATING
         self.serials[record.key] = record.serial_number
         self.change.released.append(record.key)
         self.change.states.append((record.key, CertificateState.REVOKED, after))
+        return after
+
+    def update_failed(self, record: CertificateRecord) -> None:
+        """An update was revoked unconfirmed: the old certificate is in force again, unless another may take its place."""
+        if record.updates is None:
+            return
+        gone = {key for key, _, after in self.change.states if after is CertificateState.REVOKED}
+        others = [each for each in self.store.successors(record.updates) if each.key not in gone]
+        if all(each.state is not CertificateState.UNCONFIRMED for each in others):
+            self.end_update(record.updates, CertificateState.VALID)
 
     def end_update(self, key: bytes, after: CertificateState) -> None:
         """The update of a certificate is over; one that was revoked meanwhile stays so."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,3 +195,82 @@ def test_the_operator_revokes_holds_and_releases(world: World, device: Device) -
     with pytest.raises(Rejected, match="no such certificate"):
         world.ca.change_status(1, R.UNSPECIFIED)
     assert said(device.signing(certificate, KEYS[0]).ask(B.CR, crmf(KEYS[1]))) == (B.ERROR, F.CERT_REVOKED)
+
+
+@BOTH
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_a_release_knows_whether_an_update_was_confirmed_that_is_revoked_now(
+    world: World, device: Device, confirmed: bool
+) -> None:
+    old = device.enroll(KEYS[0])
+    signing = device.signing(old, KEYS[0])
+    ra = ra_of(world)
+    new = certificate_of(signing.ask(B.KUR, crmf(KEYS[1], old=old)))
+    if confirmed:
+        assert said(signing.confirm(new)) == (B.PKICONF, None)
+    # On hold first, so that what the update was is carried over to the second revocation.
+    for certificate, reason in ((new, R.CERTIFICATE_HOLD), (new, R.SUPERSEDED), (old, R.CERTIFICATE_HOLD)):
+        assert said(ask(ra, certificate, reason)) == (B.RP, None)
+    answer = ask(ra, old, R.REMOVE_FROM_CRL)
+    words = "released: but an update took its place" if confirmed else "released: in force again"
+    assert status_of(answer).text == (words,)
+    assert state_of(world, old) is (CertificateState.UPDATED if confirmed else CertificateState.VALID)
+    assert said(signing.ask(B.CR, crmf(KEYS[1])))[1] is (F.CERT_REVOKED if confirmed else None)
+
+
+@BOTH
+def test_a_certificate_that_is_held_before_it_is_confirmed_is_confirmed_after_its_release(
+    world: World, device: Device
+) -> None:
+    certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0])))
+    ra = ra_of(world)
+    assert said(ask(ra, certificate, R.CERTIFICATE_HOLD)) == (B.RP, None)
+    assert said(device.confirm(certificate)) == (B.ERROR, F.CERT_REVOKED)
+    assert status_of(ask(ra, certificate, R.REMOVE_FROM_CRL)).text == ("released: still to be confirmed",)
+    assert state_of(world, certificate) is CertificateState.UNCONFIRMED
+    assert said(device.confirm(certificate)) == (B.PKICONF, None)
+    assert state_of(world, certificate) is CertificateState.VALID
+
+
+@BOTH
+@pytest.mark.parametrize("swept", [True, False])
+def test_a_certificate_that_nobody_confirmed_in_time_is_not_released(world: World, device: Device, swept: bool) -> None:
+    certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0])))
+    ra = ra_of(world, sweep_seconds=1e9)
+    assert said(ask(ra, certificate, R.CERTIFICATE_HOLD)) == (B.RP, None)
+    world.clock.now += 601
+    if swept:
+        world.responder.sweep()
+    assert said(ask(ra, certificate, R.REMOVE_FROM_CRL)) == (B.RP, F.CERT_REVOKED)
+    assert state_of(world, certificate) is CertificateState.REVOKED
+    with pytest.raises(Rejected, match="never confirmed"):
+        world.ca.change_status(facts(certificate).serial_number, R.REMOVE_FROM_CRL)
+
+
+@BOTH
+def test_an_update_that_is_held_and_released_may_still_be_confirmed(world: World, device: Device) -> None:
+    old = device.enroll(KEYS[0])
+    signing = device.signing(old, KEYS[0])
+    new = certificate_of(signing.ask(B.KUR, crmf(KEYS[1], old=old)))
+    ra = ra_of(world)
+    assert said(ask(ra, new, R.CERTIFICATE_HOLD)) == (B.RP, None)
+    assert state_of(world, old) is CertificateState.VALID
+    assert said(ask(ra, new, R.REMOVE_FROM_CRL)) == (B.RP, None)
+    assert state_of(world, old) is CertificateState.UPDATING
+    assert said(signing.confirm(new)) == (B.PKICONF, None)
+    assert (state_of(world, old), state_of(world, new)) == (CertificateState.UPDATED, CertificateState.VALID)
+
+
+@BOTH
+def test_an_update_is_open_until_the_last_of_its_certificates_is_revoked(make: Callable[..., World]) -> None:
+    world = make(profile=replace(RFC9810, max_requests=3))
+    device = world.device()
+    old = device.enroll(KEYS[0])
+    signing = device.signing(old, KEYS[0])
+    answer = signing.ask(B.KUR, *[crmf(KEYS[1], request_id=at, old=old) for at in range(2)])
+    first, second = (each.certificate for each in answer.content().response)
+    ra = ra_of(world)
+    assert said(ask(ra, first, R.SUPERSEDED)) == (B.RP, None)
+    assert state_of(world, old) is CertificateState.UPDATING
+    assert said(ask(ra, second, R.SUPERSEDED)) == (B.RP, None)
+    assert state_of(world, old) is CertificateState.VALID

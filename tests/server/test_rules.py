@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -289,6 +290,26 @@ def _(world: World) -> Message:
 @breaks("subject_or_san_is_there", B.IP)
 def _(world: World) -> Message:
     return wish(world, subject=b"0\x00")
+
+
+@breaks("secret_is_for_the_names", B.IP)
+def _(world: World) -> Message:
+    reference = os.urandom(4).hex()
+    world.ca.add_secret(reference, "secret", subject="CN=device-[0-9]+")
+    return world.device(reference).ask(B.IR, crmf(KEYS[0], "CN=device-7a"))
+
+
+@breaks("secret_is_for_the_profile", B.IP)
+def _(world: World) -> Message:
+    reference = os.urandom(4).hex()
+    world.ca.add_secret(reference, "secret", profiles=["other"])
+    return ir(world, reference, general_info=info(oids.IT_CERT_PROFILE, encode_list([encode("default")])))
+
+
+@breaks("signer_asks_for_its_own_names", B.CP)
+def _(world: World) -> Message:
+    device = world.device()
+    return device.signing(device.enroll(KEYS[0]), KEYS[0]).ask(B.CR, crmf(KEYS[1], "CN=other"))
 
 
 @breaks("template_leaves_the_rest_to_us", B.IP)
@@ -819,6 +840,73 @@ def test_an_unknown_cert_profile_is_rejected_and_a_known_one_chosen(make: Callab
     assert certificate.not_after == world.clock.now + 86400
 
 
+SAN = x509.SubjectAlternativeName
+
+
+@pytest.mark.parametrize(
+    ("subject", "names", "failure"),
+    [
+        ("CN=device-7", None, None),
+        ("CN=device-7", [x509.DNSName("7.example"), x509.IPAddress(ip_address("192.0.2.7"))], None),
+        ("CN=device-7", [x509.DNSName("8.example")], F.NOT_AUTHORIZED),
+        ("CN=device-7", [x509.DNSName("7.example"), x509.RegisteredID(CRL_REASON)], F.NOT_AUTHORIZED),
+        ("CN=device-7", [x509.IPAddress(ip_address("192.0.2.8"))], F.NOT_AUTHORIZED),
+        ("CN=device-7,O=More", None, F.NOT_AUTHORIZED),
+        ("CN=device-8", None, F.NOT_AUTHORIZED),
+        (b"0\x00", [x509.DNSName("7.example")], None),
+        (b"0\x02\x05\x00", None, F.NOT_AUTHORIZED),
+    ],
+)
+def test_a_secret_is_bound_to_names(
+    world: World, subject: str | bytes, names: list[x509.GeneralName] | None, failure: FailureInfo | None
+) -> None:
+    world.ca.add_secret("bound", "secret", subject=r"CN=device-7|DNS:7\.example|IP:192\.0\.2\.7")
+    extensions = [extension(SAN(names))] if names else []
+    answer = world.device("bound").ask(B.IR, crmf(KEYS[0], subject, extensions=extensions))
+    assert said(answer) == (B.IP, failure)
+
+
+def test_a_secret_is_bound_to_names_in_a_pkcs10_request_too(world: World) -> None:
+    world.ca.add_secret("bound", "secret", subject="CN=device-7")
+    device = world.device("bound")
+    assert said(device.ask(B.P10CR, csr(KEYS[0], "CN=device-8"))) == (B.CP, F.NOT_AUTHORIZED)
+    assert said(device.ask(B.P10CR, csr(KEYS[0], "CN=device-7"))) == (B.CP, None)
+
+
+def test_a_pattern_that_is_none_is_refused(world: World) -> None:
+    with pytest.raises(ValueError, match="regular expression"):
+        world.ca.add_secret("bound", "secret", subject="(")
+
+
+def test_a_secret_is_bound_to_profiles_and_the_first_is_for_who_names_none(make: Callable[..., World]) -> None:
+    profiles = [IssuingProfile(name=each, validity_days=days) for days, each in enumerate(("a", "b", "c"), 1)]
+    world = make(ca_profiles=profiles)
+    world.ca.add_secret("bound", "secret", profiles=["b", "c"])
+
+    def days(*names: str) -> float:
+        general = info(oids.IT_CERT_PROFILE, encode_list([encode(each) for each in names])) if names else []
+        answer = ir(world, "bound", general_info=general)
+        assert said(answer) == (B.IP, None)
+        return (facts(certificate_of(answer)).not_after - world.clock.now) / 86400
+
+    assert (days(), days("b"), days("c")) == (2, 2, 3)
+
+
+def test_a_signer_asks_for_its_own_names_where_the_rule_is_on(make: Callable[..., World]) -> None:
+    world = make(profile=RFC9810.but(on=["signer_asks_for_its_own_names"]))
+    device = world.device()
+    san, other = (extension(SAN([x509.DNSName(each)])) for each in ("a.example", "b.example"))
+    certificate = device.enroll(KEYS[0], extensions=[san])
+    signing = device.signing(certificate, KEYS[0])
+    assert said(signing.ask(B.CR, crmf(KEYS[1], extensions=[san]))) == (B.CP, None)
+    assert said(signing.ask(B.IR, crmf(KEYS[1]))) == (B.IP, None)
+    assert said(signing.ask(B.P10CR, csr(KEYS[1], "CN=other"))) == (B.CP, F.NOT_AUTHORIZED)
+    assert said(signing.ask(B.CR, crmf(KEYS[1], extensions=[other]))) == (B.CP, F.NOT_AUTHORIZED)
+    listed = [facts(certificate).fingerprint]
+    signing.handle = world.again(profile=world.responder.profile, registration_authorities=listed).handle
+    assert said(signing.ask(B.CR, crmf(KEYS[1], "CN=other", extensions=[other]))) == (B.CP, None)
+
+
 def test_keys_that_are_too_small_or_of_another_kind_are_rejected(make: Callable[..., World]) -> None:
     world = make(ca_profiles=[IssuingProfile(key_types=frozenset(("rsa",)), min_rsa_bits=3072)])
     device = world.device()
@@ -842,7 +930,8 @@ def test_an_update_keeps_the_names(world: World) -> None:
 
 def test_profiles_are_what_their_names_say() -> None:
     assert PROFILES == {"rfc9810": RFC9810, "strict": STRICT, "lenient": LENIENT}
-    assert LENIENT.rules < RFC9810.rules < STRICT.rules == RULES.keys()
+    assert LENIENT.rules < RFC9810.rules < STRICT.rules
+    assert RULES.keys() - STRICT.rules == {"signer_asks_for_its_own_names"}
     assert profile_named("strict", off=["message_time_is_there"]).rules == STRICT.rules - {"message_time_is_there"}
     assert "recip_nonce_is_there" not in LENIENT
     with pytest.raises(ValueError, match="no such validation profile"):

@@ -264,7 +264,9 @@ def test_a_publication_takes_the_place_of_the_one_before_it(store: Store) -> Non
 
 
 def test_secrets_are_kept_used_up_and_removed(store: Store) -> None:
-    kept = StoredSecret(reference=b"r", sealed=b"sealed", single_use=True, created_at=NOW)
+    kept = StoredSecret(
+        reference=b"r", sealed=b"sealed", single_use=True, created_at=NOW, subject="CN=a.*", profiles=("a", "b")
+    )
     store.add_secret(kept)
     with pytest.raises(Conflict):
         store.add_secret(kept)
@@ -342,6 +344,23 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     engine.dispose()
     with pytest.raises(ValueError, match="schema version"):
         SQLStore(tmp_path / "ca.db")
+
+
+def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    SQLStore(tmp_path / "ca.db").close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'ca.db'}")
+    with engine.begin() as connection:
+        for table, column in (("revocations", "before"), ("secrets", "subject"), ("secrets", "profiles")):
+            connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
+        connection.execute(text("INSERT INTO secrets VALUES ('r', 's', 0, NULL, 5.0)"))
+        connection.execute(text("INSERT INTO revocations VALUES ('k', 'ff', 6, 5.0, 9.0)"))
+        connection.execute(text("UPDATE schema_version SET version = 1"))
+    engine.dispose()
+    for _ in range(2):
+        store = SQLStore(tmp_path / "ca.db")
+        assert [(each.subject, each.profiles) for each in store.secrets()] == [(None, ())]
+        assert [each.before for each in store.revocations(6.0)[1]] == [CertificateState.VALID]
+        store.close()
 
 
 def test_certificates_are_told_apart_by_issuer_and_number() -> None:
