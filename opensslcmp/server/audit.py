@@ -36,7 +36,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from cryptography import x509
 
@@ -165,31 +165,22 @@ class AuditSettings:
     """The table ``[audit]``.
 
     Attributes:
-        destination: ``file``, ``stderr``, ``logging`` or ``none``.
-        file: path, from the CA's directory on.
+        destination: where lines go.
+        file: that they are added to; none: ``audit.log`` in the CA's directory.
         sync: have lines of a file on the disk before the next ones are written.
-        when_full: ``refuse`` or ``drop``: what happens while lines cannot be written.
+        when_full: whether the server refuses service while lines cannot be written, or drops lines.
         queue: how many events may wait to be written.
-
-    Raises:
-        ValueError: something else than that.
     """
 
-    destination: str = "file"
-    file: str = "audit.log"
+    destination: Literal["file", "stderr", "logging", "none"] = "file"
+    file: Path | None = None
     sync: bool = False
-    when_full: str = "refuse"
+    when_full: Literal["refuse", "drop"] = "refuse"
     queue: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.destination not in {"file", "stderr", "logging", "none"}:
-            raise ValueError("destination is file, stderr, logging or none")
-        if self.when_full not in {"refuse", "drop"}:
-            raise ValueError("when_full is refuse or drop")
         if self.queue < 1:
-            raise ValueError("queue is at least 1")
-        if not self.file:
-            raise ValueError("file is empty")
+            raise ValueError("queue is not positive")
 
     def sink(self, directory: Path) -> Sink | None:
         """Where lines go; None: nowhere.
@@ -198,7 +189,7 @@ class AuditSettings:
             OSError, ValueError: as ``FileSink``.
         """
         if self.destination == "file":
-            return FileSink(directory / self.file, sync=self.sync)
+            return FileSink(self.file or directory / "audit.log", sync=self.sync)
         if self.destination == "stderr":
             return StderrSink()
         return LoggerSink() if self.destination == "logging" else None

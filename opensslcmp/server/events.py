@@ -7,7 +7,7 @@ observer that only counts costs little. What it raises is logged; the answer lea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -17,7 +17,7 @@ from opensslcmp.context.protection import Verified
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
 from opensslcmp.server.peer import Peer
 
-__all__ = ["Decision", "Event", "Observer", "decision_of"]
+__all__ = ["Decision", "Event", "Observer", "decision_of", "tell_all"]
 
 
 class Decision(StrEnum):
@@ -106,3 +106,22 @@ def decision_of(statuses: tuple[PKIStatusInfo, ...]) -> Decision:
     if PKIStatus.REJECTION in found:
         return Decision.REJECTED if len(found) == 1 else Decision.PARTLY
     return Decision.GRANTED_WITH_MODS if PKIStatus.GRANTED_WITH_MODS in found else Decision.ACCEPTED
+
+
+def tell_all(observers: Iterable[Observer | None]) -> Observer | None:
+    """One observer that tells each of these, in their order; None when there is none. One that raises keeps no other."""
+    there = tuple(each for each in observers if each is not None)
+    if len(there) <= 1:
+        return there[0] if there else None
+
+    def tell(event: Event) -> None:
+        errors: list[Exception] = []
+        for each in there:
+            try:
+                each(event)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("observers failed", errors)
+
+    return tell

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from opensslcmp.server.audit import AuditSettings
+from opensslcmp.server.metrics import MetricsSettings
 from opensslcmp.server.tables import WrongValue, load_tables
 
 __all__ = ["ServerSettings", "Settings"]
@@ -58,6 +60,8 @@ class Settings:
         crl_url: where relying parties get the CRL; goes into cRLDistributionPoints. None: certificates do not say.
         issuer_url: where they get the CA's certificate; goes into authorityInfoAccess.
         server: how it is reached.
+        audit: where the audit trail goes.
+        metrics: whether and where there are metrics.
 
     Raises:
         ValueError: a URL that is none, or that a certificate cannot carry.
@@ -68,6 +72,8 @@ class Settings:
     crl_url: str | None = None
     issuer_url: str | None = None
     server: ServerSettings = ServerSettings()
+    audit: AuditSettings = AuditSettings()  # noqa: RUF009 -- immutable
+    metrics: MetricsSettings = MetricsSettings()  # noqa: RUF009 -- immutable
 
     def __post_init__(self) -> None:
         for name in ("crl_url", "issuer_url"):

@@ -15,7 +15,7 @@ from opensslcmp.context.protection import ProtectionKind
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import Rejected
 from opensslcmp.server import CA, CertificateRequest, Issued, Peer, Pending
-from opensslcmp.server.events import Decision, Event
+from opensslcmp.server.events import Decision, Event, tell_all
 from opensslcmp.server.rules import RFC9810
 from tests.server.device import KEYS, Device, certificate_of, conf, crmf, poll_request, revocation, said
 from tests.server.test_nested import make_ra, request, send_batch, send_one  # noqa: F401 -- a fixture
@@ -242,3 +242,21 @@ def test_a_confirmation_that_says_no_is_told_as_a_revocation(seen: World, events
     certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0])))
     device.send(B.CERT_CONF, [conf(certificate, status=PKIStatusInfo.make(PKIStatus.REJECTION))])
     assert (events[-1].confirmed, events[-1].revoked) == ((), (serial(certificate),))
+
+
+def test_several_observers_are_told_and_one_that_fails_keeps_none_from_it(events: list[Event]) -> None:
+    def fail(event: Event) -> None:
+        raise RuntimeError("cannot look")
+
+    told = Event(time=0.0, peer=Peer(), decision=D.ACCEPTED)
+    tell = tell_all([fail, None, events.append])
+    assert tell is not None
+    with pytest.raises(ExceptionGroup, match="observers failed"):
+        tell(told)
+    assert events == [told]
+    both = tell_all([events.append, events.append])
+    assert both is not None
+    both(told)
+    assert len(events) == 3
+    assert tell_all([None]) is None
+    assert tell_all([fail]) is fail
