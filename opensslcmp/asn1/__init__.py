@@ -33,6 +33,7 @@ from opensslcmp.asn1.certificate import (
     TBSCertList,
     Validity,
     attach_signature,
+    outline,
     time,
 )
 from opensslcmp.asn1.common import (
@@ -220,6 +221,7 @@ __all__ = [
     "name_der",
     "name_of_general",
     "oids",
+    "outline",
     "protected_part",
     "raw_cert_requests",
     "read_header",

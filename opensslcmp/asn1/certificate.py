@@ -7,6 +7,7 @@ SubjectPublicKeyInfo stay the bytes that the requester sent.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated
 
 from cryptography.hazmat.asn1 import Default, Explicit, Implicit
@@ -20,8 +21,11 @@ from opensslcmp.asn1.common import (
     Time,
     UTCTime,
     decode,
+    elements,
     encode,
+    read_header,
     structure,
+    unwrap,
     wrap,
 )
 
@@ -33,6 +37,7 @@ __all__ = [
     "TBSCertificate",
     "Validity",
     "attach_signature",
+    "outline",
     "time",
 ]
 
@@ -144,3 +149,34 @@ def time(moment: datetime) -> Time:
 def attach_signature(to_be_signed: bytes, algorithm: bytes, signature: bytes) -> bytes:
     """DER of a certificate, CRL or PKCS #10 request from what was signed, the AlgorithmIdentifier and the signature."""
     return wrap(0x30, to_be_signed + algorithm + wrap(0x03, b"\0" + signature))
+
+
+def outline(certificate: bytes) -> tuple[int, bytes, float, bytes, bytes]:
+    """serialNumber, issuer, notAfter (seconds since 1970), subject and SubjectPublicKeyInfo of a certificate (DER).
+
+    A walk over six headers, where decoding all of it takes ten times as long.
+
+    Raises:
+        ValueError: it is no certificate of version 2 or 3.
+
+    Source: RFC 5280, 4.1.
+    """
+    _, inside, _ = read_header(certificate, 0, len(certificate))
+    _, at, end = read_header(certificate, inside, len(certificate))
+    parts: list[bytes] = []
+    while len(parts) < 7 and at < end:
+        _, _, stop = read_header(certificate, at, end)
+        parts.append(certificate[at:stop])
+        at = stop
+    if len(parts) < 7 or parts[0][:1] != b"\xa0":
+        raise ValueError("no certificate of version 3")
+    _, serial, _, issuer, validity, subject, key = parts
+    number = int.from_bytes(unwrap(serial), "big", signed=True)
+    return number, issuer, _not_after(validity), subject, key
+
+
+@lru_cache(maxsize=64)
+def _not_after(validity: bytes) -> float:
+    _, (start, stop) = elements(validity)
+    kind: type[UTCTime] | type[GeneralizedTime] = UTCTime if validity[start] == 0x17 else GeneralizedTime
+    return decode(kind, validity[start:stop]).as_datetime().timestamp()

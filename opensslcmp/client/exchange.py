@@ -22,6 +22,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -36,8 +37,10 @@ from opensslcmp.asn1 import (
     RevRepContent,
     admit,
     assemble,
+    directory_name,
+    encode,
     encode_body,
-    make_header,
+    header_der,
     protected_part,
 )
 from opensslcmp.client.context import Context
@@ -91,6 +94,11 @@ _ANSWERS = {
 }
 _GRANTED = frozenset((PKIStatus.ACCEPTED, PKIStatus.GRANTED_WITH_MODS))
 _LAST_WORD_SECONDS = 5.0
+
+
+@lru_cache(maxsize=256)
+def _general_name(name: bytes) -> bytes:
+    return encode(directory_name(name))
 
 
 class Transaction:
@@ -150,10 +158,11 @@ class Transaction:
         context = self._context
         protector = self._protector
         nonce = fresh_bytes(16)
-        header = make_header(
+        header = header_der(
             pvno=pvno,
-            sender=_NULL_DN if context.protector is None else context.protector.sender_name,
-            recipient=self._recipient,
+            sender=_general_name(_NULL_DN if context.protector is None else context.protector.sender_name),
+            recipient=_general_name(self._recipient),
+            second=int(time.time()),
             transaction_id=self.transaction_id,
             sender_nonce=nonce,
             recip_nonce=self._peer_nonce,

@@ -47,6 +47,7 @@ from opensslcmp.asn1 import (
     encode_info,
     encode_list,
     oids,
+    outline,
     tlv,
 )
 from opensslcmp.client.context import Context, NameSource, name_from
@@ -293,7 +294,7 @@ def _certificate(
         granted = ask and answer.message.implicit_confirm
         refusal: Exception | BaseException | None = None
         try:
-            if request.popo != "none" and facts(certificate).spki != spki and not _same_key(certificate, spki):
+            if request.popo != "none" and _outline(certificate)[2] != spki and not _same_key(certificate, spki):
                 raise BadMessage(FailureInfo.INCORRECT_DATA, "the certificate is for another key than ours")
             if context.certificate_trust is not None:
                 pool = [*answer.message.extra_certs, *_ca_pubs(answer)]
@@ -307,7 +308,7 @@ def _certificate(
             transaction.close()
             issued = replace(issued, implicitly_confirmed=True)
         elif not context.disable_confirm:
-            _confirm(transaction, certificate, response.cert_req_id, refusal)
+            _confirm(transaction, certificate, issued.certificate, response.cert_req_id, refusal)
         transaction.close()
         if refusal is not None:
             raise refusal
@@ -381,9 +382,14 @@ def _same_key(certificate: bytes, spki: bytes) -> bool:
 _SHA512 = "2.16.840.1.101.3.4.2.3"
 
 
-def _confirm(transaction: Transaction, certificate: bytes, request_id: int, refusal: BaseException | None) -> None:
+def _confirm(
+    transaction: Transaction,
+    certificate: bytes,
+    parsed: x509.Certificate,
+    request_id: int,
+    refusal: BaseException | None,
+) -> None:
     """certConf -> pkiConf."""
-    parsed = certificate_of(certificate)
     try:
         digest = parsed.signature_hash_algorithm
         named = None if digest is None else hashlib.new(digest.name.replace("-", "_"), certificate)
@@ -463,14 +469,24 @@ def _chain(certificate: bytes, pool: Iterable[bytes]) -> list[bytes]:
             certificate_of(each)
             by_name.setdefault(facts(each).subject, each)
     chain: list[bytes] = []
-    current = facts(certificate)
-    while current.issuer != current.subject and len(chain) < 10:
-        issuer = by_name.get(current.issuer)
+    subject, name, _ = _outline(certificate)
+    while name != subject and len(chain) < 10:
+        issuer = by_name.get(name)
         if issuer is None or issuer in chain:
             break
         chain.append(issuer)
-        current = facts(issuer)
+        subject, name = facts(issuer).subject, facts(issuer).issuer
     return chain
+
+
+def _outline(certificate: bytes) -> tuple[bytes, bytes, bytes]:
+    """Subject, issuer and SubjectPublicKeyInfo of a new certificate: facts are for those that come again."""
+    try:
+        _, issuer, _, subject, spki = outline(certificate)
+    except ValueError:
+        about = facts(certificate)
+        return about.subject, about.issuer, about.spki
+    return subject, issuer, spki
 
 
 # -- revocation ------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from opensslcmp.asn1 import (
     encode,
     general_time,
     oids,
+    outline,
     raw_cert_requests,
     structure,
     tlv,
@@ -42,7 +43,7 @@ from opensslcmp.errors import BadMessage, Rejected
 from opensslcmp.server.authority import CertificateRequest, Issued, Pending
 from opensslcmp.server.delay import ANSWER_TO, put_off
 from opensslcmp.server.rules import Stage, Wish
-from opensslcmp.server.store import CertificateRecord, CertificateState, TransactionState, certificate_key, outline
+from opensslcmp.server.store import CertificateRecord, CertificateState, TransactionState, certificate_key
 from opensslcmp.server.turn import Answer, Turn, refusal
 
 __all__ = ["confirm", "enroll", "wishes_of"]

@@ -15,10 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
 from typing import Protocol
 
-from opensslcmp.asn1 import GeneralizedTime, UTCTime, decode, elements, read_header, unwrap
 from opensslcmp.enums import BodyType, RevocationReason
 
 __all__ = [
@@ -35,7 +33,6 @@ __all__ = [
     "TransactionState",
     "certificate_key",
     "independent",
-    "outline",
 ]
 
 
@@ -360,37 +357,6 @@ def independent(changes: Sequence[Change]) -> bool:
             return False
         seen |= touched
     return True
-
-
-def outline(certificate: bytes) -> tuple[int, bytes, float, bytes, bytes]:
-    """serialNumber, issuer, notAfter (seconds since 1970), subject and SubjectPublicKeyInfo of a certificate (DER).
-
-    A walk over six headers, where decoding all of it takes ten times as long.
-
-    Raises:
-        ValueError: it is no certificate.
-
-    Source: RFC 5280, 4.1.
-    """
-    _, inside, _ = read_header(certificate, 0, len(certificate))
-    _, at, end = read_header(certificate, inside, len(certificate))
-    parts: list[bytes] = []
-    while len(parts) < 7 and at < end:
-        _, _, stop = read_header(certificate, at, end)
-        parts.append(certificate[at:stop])
-        at = stop
-    if len(parts) < 7 or parts[0][:1] != b"\xa0":
-        raise ValueError("no certificate of version 3")
-    _, serial, _, issuer, validity, subject, key = parts
-    number = int.from_bytes(unwrap(serial), "big", signed=True)
-    return number, issuer, _not_after(validity), subject, key
-
-
-@lru_cache(maxsize=64)
-def _not_after(validity: bytes) -> float:
-    _, (start, stop) = elements(validity)
-    kind: type[UTCTime] | type[GeneralizedTime] = UTCTime if validity[start] == 0x17 else GeneralizedTime
-    return decode(kind, validity[start:stop]).as_datetime().timestamp()
 
 
 def certificate_key(issuer: bytes, serial_number: int) -> bytes:

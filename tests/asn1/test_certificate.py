@@ -23,6 +23,7 @@ from opensslcmp.asn1 import (
     decode,
     encode,
     oids,
+    outline,
     time,
     tlv,
 )
@@ -66,6 +67,13 @@ def test_certificate_is_read_and_verified_by_cryptography() -> None:
     assert encode(again.tbs_certificate) == encode(again.tbs) == encode(tbs)
     assert again.tbs.extension(oids.EXT_BASIC_CONSTRAINTS) == constraints.extn_value
     assert again.tbs.extension(oids.EXT_KEY_USAGE) is None
+    assert outline(der) == (2**100, NAME.public_bytes(), END.timestamp(), NAME.public_bytes(), SPKI)
+
+
+@pytest.mark.parametrize("broken", [b"", b"\x30\x00", b"\x30\x02\x30\x00"])
+def test_what_is_no_certificate_has_no_outline(broken: bytes) -> None:
+    with pytest.raises(ValueError, match=r"cut short|version 3"):
+        outline(broken)
 
 
 @pytest.mark.parametrize("revoked", [[5, 6], []])

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from opensslcmp.context.certificates import facts
 from opensslcmp.enums import BodyType, RevocationReason
 from opensslcmp.server import MemoryStore, SecretBook
 from opensslcmp.server.sqlstore import SCHEMA_VERSION, SQLStore
@@ -27,7 +26,6 @@ from opensslcmp.server.store import (
     Transaction,
     TransactionState,
     certificate_key,
-    outline,
 )
 from tests.server.world import Plain
 
@@ -366,11 +364,3 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
 def test_certificates_are_told_apart_by_issuer_and_number() -> None:
     keys = {certificate_key(issuer, number) for issuer in (b"a", b"b") for number in (0, 1, 127, 128, 255, 256, -1)}
     assert len(keys) == 14
-
-
-def test_an_outline_says_what_the_whole_certificate_says(root: tuple[bytes, object]) -> None:
-    about = facts(root[0])
-    assert outline(root[0]) == (about.serial_number, about.issuer, about.not_after, about.subject, about.spki)
-    for broken in (b"", b"\x30\x00", b"\x30\x02\x30\x00"):
-        with pytest.raises(ValueError, match=r"cut short|version 3"):
-            outline(broken)
