@@ -66,6 +66,7 @@ class Signer:
         chain: issuing certificates, the issuer of ``certificate`` first.
         password: opens an encrypted ``key``, never shown by repr.
         digest: hash of the signatures, or None for what fits the key.
+        pss: RSASSA-PSS with an RSA key.
     """
 
     certificate: CertificateSource
@@ -73,6 +74,7 @@ class Signer:
     chain: Sequence[CertificateSource] = ()
     password: bytes | None = field(default=None, repr=False)
     digest: str | None = None
+    pss: bool = False
 
 
 Credential: TypeAlias = SharedSecret | Signer

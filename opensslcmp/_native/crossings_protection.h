@@ -141,10 +141,12 @@ static int opensslcmp_pbmac1(const char *prf, const char *mac, long long iterati
 #define OPENSSLCMP_KIND_ML_DSA_44 6
 #define OPENSSLCMP_KIND_ML_DSA_65 7
 #define OPENSSLCMP_KIND_ML_DSA_87 8
+#define OPENSSLCMP_KIND_SLH_DSA 9 /* SHA2-128s, and eleven more in the order of their OIDs */
 
 /* The AlgorithmIdentifiers of the keys we verify with. Curves are named ones only: explicit parameters are in no row. */
 #define EC_ALG "\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"
-#define ML_DSA "\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03"
+#define BRAINPOOL "\x30\x14" EC_ALG "\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01"
+#define ML_DSA "\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03" /* and SLH-DSA */
 #define ROW(kind, der, name) { kind, sizeof(der) - 1, (const unsigned char *)(der), name }
 static const struct {
     int kind;
@@ -158,15 +160,36 @@ static const struct {
     ROW(OPENSSLCMP_KIND_EC, "\x30\x10" EC_ALG "\x06\x05\x2b\x81\x04\x00\x23", "P-521"),
     ROW(OPENSSLCMP_KIND_ED25519, "\x30\x05\x06\x03\x2b\x65\x70", "ED25519"),
     ROW(OPENSSLCMP_KIND_ED448, "\x30\x05\x06\x03\x2b\x65\x71", "ED448"),
-    ROW(OPENSSLCMP_KIND_EC, "\x30\x14" EC_ALG "\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01\x07", "brainpoolP256r1"),
-    ROW(OPENSSLCMP_KIND_EC, "\x30\x14" EC_ALG "\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01\x0b", "brainpoolP384r1"),
-    ROW(OPENSSLCMP_KIND_EC, "\x30\x14" EC_ALG "\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01\x0d", "brainpoolP512r1"),
+    ROW(OPENSSLCMP_KIND_EC, BRAINPOOL "\x07", "brainpoolP256r1"),
+    ROW(OPENSSLCMP_KIND_EC, BRAINPOOL "\x0b", "brainpoolP384r1"),
+    ROW(OPENSSLCMP_KIND_EC, BRAINPOOL "\x0d", "brainpoolP512r1"),
     ROW(OPENSSLCMP_KIND_ML_DSA_44, ML_DSA "\x11", "ML-DSA-44"),
     ROW(OPENSSLCMP_KIND_ML_DSA_65, ML_DSA "\x12", "ML-DSA-65"),
     ROW(OPENSSLCMP_KIND_ML_DSA_87, ML_DSA "\x13", "ML-DSA-87"),
+    ROW(OPENSSLCMP_KIND_EC, "\x30\x10" EC_ALG "\x06\x05\x2b\x81\x04\x00\x21", "P-224"),
+    ROW(OPENSSLCMP_KIND_EC, BRAINPOOL "\x05", "brainpoolP224r1"),
+    ROW(OPENSSLCMP_KIND_EC, BRAINPOOL "\x06", "brainpoolP224t1"),
+    ROW(OPENSSLCMP_KIND_EC, BRAINPOOL "\x08", "brainpoolP256t1"),
+    ROW(OPENSSLCMP_KIND_EC, BRAINPOOL "\x09", "brainpoolP320r1"),
+    ROW(OPENSSLCMP_KIND_EC, BRAINPOOL "\x0a", "brainpoolP320t1"),
+    ROW(OPENSSLCMP_KIND_EC, BRAINPOOL "\x0c", "brainpoolP384t1"),
+    ROW(OPENSSLCMP_KIND_EC, BRAINPOOL "\x0e", "brainpoolP512t1"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA, ML_DSA "\x14", "SLH-DSA-SHA2-128s"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 1, ML_DSA "\x15", "SLH-DSA-SHA2-128f"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 2, ML_DSA "\x16", "SLH-DSA-SHA2-192s"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 3, ML_DSA "\x17", "SLH-DSA-SHA2-192f"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 4, ML_DSA "\x18", "SLH-DSA-SHA2-256s"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 5, ML_DSA "\x19", "SLH-DSA-SHA2-256f"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 6, ML_DSA "\x1a", "SLH-DSA-SHAKE-128s"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 7, ML_DSA "\x1b", "SLH-DSA-SHAKE-128f"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 8, ML_DSA "\x1c", "SLH-DSA-SHAKE-192s"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 9, ML_DSA "\x1d", "SLH-DSA-SHAKE-192f"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 10, ML_DSA "\x1e", "SLH-DSA-SHAKE-256s"),
+    ROW(OPENSSLCMP_KIND_SLH_DSA + 11, ML_DSA "\x1f", "SLH-DSA-SHAKE-256f"),
 };
 #undef ROW
 #undef ML_DSA
+#undef BRAINPOOL
 #undef EC_ALG
 
 /* Step over one definite-length DER element with this tag: 1, with its content. */
@@ -385,6 +408,78 @@ static int opensslcmp_xof(const char *digest, const unsigned char *data, size_t 
     return ok;
 }
 
+/* RSASSA-PSS with SHAKE128 or SHAKE256 as hash and as mask (RFC 8702, 3.2.1; RFC 8017, 9.1), which OpenSSL does not know: the
+ * hash of M' = 8 zeros || hash || salt into h, and DB = maskedDB ^ SHAKE(h) into db, which has `length` bytes. */
+static int opensslcmp_pss_hash(const char *digest, const unsigned char *hash, const unsigned char *salt, size_t size,
+                               unsigned char *h)
+{
+    unsigned char input[8 + 64 + 64] = { 0 };
+    memcpy(input + 8, hash, size);
+    memcpy(input + 8 + size, salt, size);
+    return opensslcmp_xof(digest, input, 8 + 2 * size, h, size);
+}
+
+static int opensslcmp_pss_mask(const char *digest, const unsigned char *h, size_t size, unsigned char *db, size_t length)
+{
+    unsigned char mask[2048];
+    int ok = length <= sizeof(mask) && opensslcmp_xof(digest, h, size, mask, length);
+    for (size_t i = 0; ok && i < length; i++)
+        db[i] ^= mask[i];
+    return ok;
+}
+
+#define OPENSSLCMP_MAX_RSA_BYTES 2048
+
+/* EMSA-PSS (RFC 8017, 9.1) around one raw RSA operation. `size` is that of hash and salt. */
+static int opensslcmp_pss_shake_sign(EVP_PKEY_CTX *raw, int bits, const char *digest, const unsigned char *hash, size_t size,
+                                     unsigned char *out, size_t *out_length)
+{
+    unsigned char block[OPENSSLCMP_MAX_RSA_BYTES] = { 0 }, salt[64];
+    size_t whole = ((size_t)bits + 7) / 8, length = ((size_t)bits + 6) / 8, db = length - size - 1;
+    unsigned char *em = block + whole - length;
+    int ok;
+
+    if (whole > sizeof(block) || length < 2 * size + 2)
+        return 0;
+    ok = RAND_bytes(salt, (int)size) == 1 && opensslcmp_pss_hash(digest, hash, salt, size, em + db);
+    em[db - size - 1] = 1;
+    memcpy(em + db - size, salt, size);
+    ok = ok && opensslcmp_pss_mask(digest, em + db, size, em, db);
+    em[0] &= 0xff >> (8 * length - ((size_t)bits - 1));
+    em[length - 1] = 0xbc;
+    return ok && EVP_PKEY_sign_init(raw) == 1 && EVP_PKEY_CTX_set_rsa_padding(raw, RSA_NO_PADDING) == 1
+        && EVP_PKEY_sign(raw, out, out_length, block, whole) == 1;
+}
+
+/* 1, 0, or -1 when libcrypto fails for another reason than the signature. */
+static int opensslcmp_pss_shake_verify(EVP_PKEY_CTX *raw, int bits, const char *digest, const unsigned char *hash, size_t size,
+                                       const unsigned char *signature, size_t signature_length)
+{
+    unsigned char block[OPENSSLCMP_MAX_RSA_BYTES], expected[64];
+    size_t whole = ((size_t)bits + 7) / 8, length = ((size_t)bits + 6) / 8, db = length - size - 1, i;
+    size_t got = sizeof(block);
+    unsigned char *em = block + whole - length;
+
+    if (whole > sizeof(block) || length < 2 * size + 2 || EVP_PKEY_verify_recover_init(raw) != 1
+        || EVP_PKEY_CTX_set_rsa_padding(raw, RSA_NO_PADDING) != 1)
+        return -1;
+    if (signature_length != whole || EVP_PKEY_verify_recover(raw, block, &got, signature, signature_length) != 1
+        || got != whole || (em != block && block[0] != 0) || em[length - 1] != 0xbc
+        || (em[0] & ~(0xff >> (8 * length - ((size_t)bits - 1)))) != 0)
+        return 0;
+    if (!opensslcmp_pss_mask(digest, em + db, size, em, db))
+        return -1;
+    em[0] &= 0xff >> (8 * length - ((size_t)bits - 1));
+    for (i = 0; i < db - size - 1; i++)
+        if (em[i] != 0)
+            return 0;
+    if (em[i] != 1)
+        return 0;
+    if (!opensslcmp_pss_hash(digest, hash, em + db - size, size, expected))
+        return -1;
+    return CRYPTO_memcmp(expected, em + db, size) == 0;
+}
+
 static void opensslcmp_pss_params(OSSL_PARAM *params, int *salt)
 {
     params[0] = OSSL_PARAM_construct_utf8_string("pad-mode", "pss", 0);
@@ -392,7 +487,7 @@ static void opensslcmp_pss_params(OSSL_PARAM *params, int *salt)
     params[2] = OSSL_PARAM_construct_end();
 }
 
-/* Whether `signature` is one over `data` by the key of `spki`; salt < 0: not RSASSA-PSS, digest NULL: EdDSA, ML-DSA. */
+/* Whether `signature` is one over `data` by the key of `spki`; salt < 0: not RSASSA-PSS, digest NULL: EdDSA, ML-DSA, SLH-DSA. */
 static int opensslcmp_verify(const unsigned char *spki, size_t spki_length, int kind, int minimum_bits, int maximum_bits,
                              int keep, const char *digest, int salt, const unsigned char *data, size_t length,
                              const unsigned char *signature, size_t signature_length)
@@ -429,8 +524,11 @@ static int opensslcmp_verify(const unsigned char *spki, size_t spki_length, int 
     if (keep && !known)
         opensslcmp_keep_key(spki, spki_length, key);
     if (xof > 0) {
-        if (opensslcmp_xof(digest, data, length, hash, xof) && (raw = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL)) != NULL
-            && EVP_PKEY_verify_init(raw) == 1)
+        if (!opensslcmp_xof(digest, data, length, hash, xof) || (raw = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL)) == NULL)
+            result = -1;
+        else if (salt >= 0)
+            result = opensslcmp_pss_shake_verify(raw, EVP_PKEY_get_bits(key), digest, hash, xof, signature, signature_length);
+        else if (EVP_PKEY_verify_init(raw) == 1)
             result = EVP_PKEY_verify(raw, signature, signature_length, hash, xof) == 1;
     } else if ((ctx = EVP_MD_CTX_new()) != NULL) {
         if (salt >= 0)
@@ -460,7 +558,9 @@ static int opensslcmp_sign(EVP_PKEY *key, const char *digest, int salt, const un
     ERR_clear_error();
     if (xof > 0) {
         ok = opensslcmp_xof(digest, data, length, hash, xof) && (raw = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL)) != NULL
-            && EVP_PKEY_sign_init(raw) == 1 && EVP_PKEY_sign(raw, out, out_length, hash, xof) == 1;
+            && (salt >= 0
+                ? opensslcmp_pss_shake_sign(raw, EVP_PKEY_get_bits(key), digest, hash, xof, out, out_length)
+                : EVP_PKEY_sign_init(raw) == 1 && EVP_PKEY_sign(raw, out, out_length, hash, xof) == 1);
     } else if ((ctx = EVP_MD_CTX_new()) != NULL) {
         if (salt >= 0)
             opensslcmp_pss_params(params, &salt);

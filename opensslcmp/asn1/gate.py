@@ -76,8 +76,8 @@ class Limits:
     max_text_bytes: int = 4096
     max_general_info: int = 32
     max_extra_certs: int = 32
-    max_certificate_bytes: int = 32 << 10
-    max_protection_bytes: int = 32 << 10
+    max_certificate_bytes: int = 64 << 10
+    max_protection_bytes: int = 64 << 10
     min_mac_iterations: int = 1
     max_mac_iterations: int = 10_000
     max_salt_bytes: int = 128

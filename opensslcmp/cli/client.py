@@ -20,7 +20,7 @@ from opensslcmp.cli.talk import give, give_json, say
 from opensslcmp.client.context import Context
 from opensslcmp.client.results import Info, Issued, Protection
 from opensslcmp.client.session import Session
-from opensslcmp.context.keys import PrivateKey
+from opensslcmp.context.keys import KEY_KINDS, PrivateKey
 from opensslcmp.enums import RevocationReason
 from opensslcmp.errors import OpenSSLError
 
@@ -28,7 +28,6 @@ __all__ = ["RequestOptions", "enroll", "info", "revoke", "update"]
 
 _REQUEST = "Certificate request"
 _FILES = "Files written"
-_GENERATED = ("ec", "rsa", "rsa-pss", "ed25519", "ed448", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87")
 
 
 def _option(name: str, help_text: str, panel: str = _REQUEST, metavar: str | None = None) -> Any:
@@ -178,7 +177,7 @@ def _new_key(request: RequestOptions, outputs: Outputs) -> PrivateKey | None:
     password = read_secret(request.newkeypass, "--newkeypass") if request.newkeypass else None
     if request.newkey is None:
         return None
-    if request.newkey.partition(":")[0].lower() in _GENERATED and not Path(request.newkey).exists():
+    if request.newkey.partition(":")[0].lower() in KEY_KINDS and not Path(request.newkey).exists():
         if request.newkeyout is None:
             raise UsageError("--newkeyout is missing: the generated key would be lost")
         key = PrivateKey.generate(request.newkey)

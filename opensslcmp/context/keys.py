@@ -6,9 +6,10 @@ A private key is loaded into libcrypto once, from wherever it is kept, and stays
 
 Signature algorithms are told apart by the bytes of their AlgorithmIdentifier: those that a peer may use stand in one
 table, in their only DER forms; RSASSA-PSS alone has parameters to read (RFC 4055, 3.1). What is not in the table is
-badAlg before libcrypto hears of it. Curves are named ones: P-256, P-384, P-521 and the brainpool r1 curves.
+badAlg before libcrypto hears of it. Curves are named ones with 112 bits of security or more: NIST's over prime fields from
+P-224 on, and the brainpool curves from 224 bits on. P-192 and the curves over binary fields are refused.
 
-Source: RFC 9481, 3; RFC 8692; RFC 9881 (ML-DSA).
+Source: RFC 9481, 3; RFC 8692 and RFC 8702 (SHAKE); RFC 9688 (SHA-3); RFC 9881 (ML-DSA); RFC 9909 (SLH-DSA).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from cryptography.hazmat.asn1 import Default, Explicit
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from opensslcmp._native import ffi, lib
+from opensslcmp._native.levels import has
 from opensslcmp._native.memory import own
 from opensslcmp._native.queue import check, drain
 from opensslcmp.asn1 import TLV, AlgorithmIdentifier, algorithm, decode, der, structure
@@ -33,6 +35,7 @@ from opensslcmp.errors import OpenSSLError, ProtectionError, Unsupported
 
 __all__ = [
     "DEFAULT_KEY_BOUNDS",
+    "KEY_KINDS",
     "KeyBounds",
     "PrivateKey",
     "SignatureAlgorithm",
@@ -46,6 +49,10 @@ _EC: int = lib.OPENSSLCMP_KIND_EC
 _RSA: int = lib.OPENSSLCMP_KIND_RSA
 _PSS: int = lib.OPENSSLCMP_KIND_PSS
 _NULL = b"\x05\x00"
+_SLH_DSA = tuple(
+    f"SLH-DSA-{hash_}-{bits}{how}" for hash_ in ("SHA2", "SHAKE") for bits in (128, 192, 256) for how in "sf"
+)
+"""In the order of their OIDs, id-slh-dsa-sha2-128s first (RFC 9909, 3)."""
 
 _DIGEST_BYTES = {
     "MD5": 16,
@@ -74,6 +81,9 @@ _DIGESTS = {
 _DIGEST_OIDS = {name: oid for oid, name in _DIGESTS.items()}
 _MGF1 = "1.2.840.113549.1.1.8"
 _RSASSA_PSS = "1.2.840.113549.1.1.10"
+_PSS_SHAKE128 = "1.3.6.1.5.5.7.6.30"
+_PSS_SHAKE256 = "1.3.6.1.5.5.7.6.31"
+_SHAKE_BYTES = {"SHAKE128": 32, "SHAKE256": 64}
 _WEAK = frozenset(("MD5", "SHA1"))
 
 
@@ -136,6 +146,8 @@ def _rows() -> Iterator[tuple[str, str, int, str | None]]:
     yield "id-ml-dsa-44", "2.16.840.1.101.3.4.3.17", lib.OPENSSLCMP_KIND_ML_DSA_44, None
     yield "id-ml-dsa-65", "2.16.840.1.101.3.4.3.18", lib.OPENSSLCMP_KIND_ML_DSA_65, None
     yield "id-ml-dsa-87", "2.16.840.1.101.3.4.3.19", lib.OPENSSLCMP_KIND_ML_DSA_87, None
+    for number, name in enumerate(_SLH_DSA):
+        yield f"id-{name.lower()}", f"2.16.840.1.101.3.4.3.{20 + number}", lib.OPENSSLCMP_KIND_SLH_DSA + number, None
 
 
 def _table() -> dict[bytes, SignatureAlgorithm]:
@@ -146,6 +158,8 @@ def _table() -> dict[bytes, SignatureAlgorithm]:
             # RFC 4055, 5: NULL; a missing parameter is accepted.
             table[der(algorithm(oid, _NULL))] = row
         table[der(algorithm(oid))] = row
+    for oid, (digest, size) in zip((_PSS_SHAKE128, _PSS_SHAKE256), _SHAKE_BYTES.items(), strict=True):
+        table[der(algorithm(oid))] = SignatureAlgorithm(f"id-RSASSA-PSS-{digest}", oid, _RSA, digest, size)
     return table
 
 
@@ -258,6 +272,8 @@ def verify_signature(
 
 
 _CURVES = {
+    "p-224": "P-224",
+    "secp224r1": "P-224",
     "p-256": "P-256",
     "prime256v1": "P-256",
     "secp256r1": "P-256",
@@ -265,10 +281,7 @@ _CURVES = {
     "secp384r1": "P-384",
     "p-521": "P-521",
     "secp521r1": "P-521",
-    "brainpoolp256r1": "brainpoolP256r1",
-    "brainpoolp384r1": "brainpoolP384r1",
-    "brainpoolp512r1": "brainpoolP512r1",
-}
+} | {f"brainpoolp{bits}{form}1": f"brainpoolP{bits}{form}1" for bits in (224, 256, 320, 384, 512) for form in "rt"}
 _KINDS = {
     "RSA": _RSA,
     "RSA-PSS": _PSS,
@@ -278,7 +291,10 @@ _KINDS = {
     "ML-DSA-44": lib.OPENSSLCMP_KIND_ML_DSA_44,
     "ML-DSA-65": lib.OPENSSLCMP_KIND_ML_DSA_65,
     "ML-DSA-87": lib.OPENSSLCMP_KIND_ML_DSA_87,
-}
+} | {name.upper(): lib.OPENSSLCMP_KIND_SLH_DSA + number for number, name in enumerate(_SLH_DSA)}
+KEY_KINDS = tuple(name.lower() for name in _KINDS)
+"""What ``PrivateKey.generate`` makes, before the colon."""
+_SINCE_3_5 = ("ML-DSA", "SLH-DSA")
 
 
 class PrivateKey:
@@ -335,12 +351,13 @@ class PrivateKey:
         """A new key.
 
         Args:
-            kind: ``ec:CURVE`` (P-256, P-384, P-521, brainpoolP256r1...), ``rsa:BITS``, ``rsa-pss:BITS``, ``ed25519``,
-                ``ed448``, ``ml-dsa-44``, ``ml-dsa-65``, ``ml-dsa-87``.
+            kind: ``ec:CURVE`` (P-224, P-256, P-384, P-521, brainpoolP256r1...), ``rsa:BITS``, ``rsa-pss:BITS``,
+                ``ed25519``, ``ed448``, ``ml-dsa-44``, ``ml-dsa-65``, ``ml-dsa-87``, ``slh-dsa-sha2-128s`` and its eleven
+                siblings up to ``slh-dsa-shake-256f``.
 
         Raises:
             ValueError: no such kind.
-            Unsupported: ML-DSA on an OpenSSL before 3.5.
+            Unsupported: ML-DSA or SLH-DSA on an OpenSSL before 3.5.
 
         Source: EVP_PKEY_generate(3).
         """
@@ -360,9 +377,9 @@ class PrivateKey:
         elif type_ not in _KINDS or detail:
             raise ValueError(f"no such kind of key: {kind}")
         pointer = lib.opensslcmp_generate(type_.encode(), group or ffi.NULL, bits)
-        if not pointer and type_.startswith("ML-DSA"):
+        if not pointer and type_.startswith(_SINCE_3_5) and not has("3.5"):
             drain()
-            raise Unsupported(type_, "3.5")
+            raise Unsupported(kind, "3.5")
         return cls(own(pointer, lib.EVP_PKEY_free))
 
     @property
@@ -387,7 +404,7 @@ class PrivateKey:
 
         Args:
             digest: as OpenSSL names it (``SHA256``, ``SHA3-256``, ``SHAKE128``); None for what fits the key.
-            pss: RSASSA-PSS for an RSA key.
+            pss: RSASSA-PSS for an RSA key; SHAKE is never used in any other way with one (RFC 8702, 3).
 
         Raises:
             ValueError: this key does not sign like that.
@@ -397,10 +414,10 @@ class PrivateKey:
         kind = self._kind
         if kind in {_EC, _RSA, _PSS}:
             name = digest.upper().replace("SHA-", "SHA") if digest else self._fitting_digest()
-            if kind == _PSS or (kind == _RSA and pss):
+            if kind == _PSS or (kind == _RSA and pss and name not in _SHAKE_BYTES):
                 if name in _DIGEST_OIDS:
                     return _pss_identifier(name)
-            elif not pss and (kind, name) in _BY_KEY:
+            elif (not pss or kind == _RSA) and (kind, name) in _BY_KEY:
                 return _BY_KEY[kind, name]
             raise ValueError(f"this key does not sign with {digest}")
         if kind == 0 or digest or pss:

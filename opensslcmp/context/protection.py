@@ -386,7 +386,7 @@ class SignatureProtector:
 
     Args:
         signer: certificate, key and chain. PKCS#12 may be all of them.
-        pss: RSASSA-PSS with an RSA key.
+        pss: RSASSA-PSS with an RSA key, as ``Signer.pss``.
 
     Raises:
         ValueError: the key is not the certificate's.
@@ -403,7 +403,7 @@ class SignatureProtector:
         spki = self.key.public_key_der
         own = next((each for each in found if facts(each).spki == spki), found[0])
         about = facts(own)
-        self._algorithm = self.key.signature_algorithm(signer.digest, pss)
+        self._algorithm = self.key.signature_algorithm(signer.digest, pss or signer.pss)
         if about.spki != spki:
             # The same point may be written compressed.
             try:

@@ -43,12 +43,13 @@ _CDP = "2.5.29.31"
 _AIA = "1.3.6.1.5.5.7.1.1"
 
 _CURVES = {
+    "1.3.132.0.33": "P-224",
     "1.2.840.10045.3.1.7": "P-256",
     "1.3.132.0.34": "P-384",
     "1.3.132.0.35": "P-521",
-    "1.3.36.3.3.2.8.1.1.7": "brainpoolP256r1",
-    "1.3.36.3.3.2.8.1.1.11": "brainpoolP384r1",
-    "1.3.36.3.3.2.8.1.1.13": "brainpoolP512r1",
+} | {
+    f"1.3.36.3.3.2.8.1.1.{5 + number}": f"brainpoolP{bits}{form}1"
+    for number, (bits, form) in enumerate((bits, form) for bits in (224, 256, 320, 384, 512) for form in "rt")
 }
 _KEY_TYPES = {
     "1.3.101.112": "ed25519",
@@ -56,6 +57,11 @@ _KEY_TYPES = {
     "2.16.840.1.101.3.4.3.17": "ml-dsa-44",
     "2.16.840.1.101.3.4.3.18": "ml-dsa-65",
     "2.16.840.1.101.3.4.3.19": "ml-dsa-87",
+} | {
+    f"2.16.840.1.101.3.4.3.{20 + number}": f"slh-dsa-{hash_}-{bits}{how}"
+    for number, (hash_, bits, how) in enumerate(
+        (hash_, bits, how) for hash_ in ("sha2", "shake") for bits in (128, 192, 256) for how in "sf"
+    )
 }
 KEY_ALGORITHMS = {
     "rsa": bytes.fromhex("300d06092a864886f70d0101010500"),
@@ -66,6 +72,8 @@ KEY_ALGORITHMS = {
     **{kind: wrap(0x30, encode(x509.ObjectIdentifier(oid))) for oid, kind in _KEY_TYPES.items()},
 }
 """AlgorithmIdentifier (DER) of the public keys of each type."""
+_RSA_KEYS = frozenset(("1.2.840.113549.1.1.1", "1.2.840.113549.1.1.10"))
+"""rsaEncryption, and id-RSASSA-PSS for keys that sign in no other way."""
 _USAGE_OF_A_CA = 0x0600
 """keyCertSign and cRLSign."""
 
@@ -403,4 +411,4 @@ def _known_kind(algorithm: bytes) -> str:
     if info.oid == "1.2.840.10045.2.1":
         curve = decode_der(x509.ObjectIdentifier, info.parameters_der or b"").dotted_string
         return f"ec:{_CURVES.get(curve, curve)}"
-    return "rsa" if info.oid == "1.2.840.113549.1.1.1" else _KEY_TYPES.get(info.oid, info.oid)
+    return "rsa" if info.oid in _RSA_KEYS else _KEY_TYPES.get(info.oid, info.oid)

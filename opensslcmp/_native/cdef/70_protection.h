@@ -7,6 +7,7 @@ static const int OPENSSLCMP_KIND_ED448;
 static const int OPENSSLCMP_KIND_ML_DSA_44;
 static const int OPENSSLCMP_KIND_ML_DSA_65;
 static const int OPENSSLCMP_KIND_ML_DSA_87;
+static const int OPENSSLCMP_KIND_SLH_DSA;
 
 int opensslcmp_pbm(const char *, const char *, long long, const unsigned char *, size_t, const unsigned char *, size_t,
                    const unsigned char *, size_t, unsigned char *, size_t *, const unsigned char *, size_t, unsigned char *,
