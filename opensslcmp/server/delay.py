@@ -21,9 +21,14 @@ from opensslcmp.asn1 import (
     PKIStatusInfo,
     PollRep,
     admit,
+    elements,
     encode,
     encode_body,
+    wrap,
 )
+from opensslcmp.context.certificates import facts
+from opensslcmp.context.keys import signature_algorithm
+from opensslcmp.context.protection import ProtectionKind, Verified
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
 from opensslcmp.errors import BadMessage, Rejected
 from opensslcmp.server.authority import Pending
@@ -66,7 +71,7 @@ def put_off(turn: Turn, pending: Pending, request_ids: Iterable[int] = ()) -> An
     turn.deadline = turn.now + turn.wait_seconds if polled is None else polled.begun.deadline
     turn.state = TransactionState.WAITING
     turn.issued = known.certificates if known is not None else ()
-    turn.request = check.message.der
+    turn.request = _keep(check.message.der, check.outer) if polled is None else polled.begun.request
     turn.pending = pending.reference
     texts = [pending.text] if pending.text else []
     status = PKIStatusInfo.make(PKIStatus.WAITING, *texts)
@@ -101,7 +106,8 @@ def poll(turn: Turn, handlers: Mapping[BodyType, Handler]) -> Answer:
     begun = check.begun
     if begun.state is not TransactionState.WAITING:  # whatever the profile says: there is no request
         raise BadMessage(FailureInfo.BAD_REQUEST, "there is no request to answer")
-    original = admit(begun.request or b"", limits=check.message.limits, accept=ACCEPTED)
+    request, outer = _kept(begun.request or b"")
+    original = admit(request, limits=check.message.limits, accept=ACCEPTED)
     asked = {each.cert_req_id for each in check.message.content()}
     if not asked or not asked <= _request_ids(original) | {_WHOLE}:
         raise BadMessage(FailureInfo.BAD_REQUEST, "an unknown certReqId")
@@ -113,7 +119,8 @@ def poll(turn: Turn, handlers: Mapping[BodyType, Handler]) -> Answer:
         raise BadMessage(FailureInfo.NOT_AUTHORIZED, "not authorised to ask for another certificate")
     turn.polled = check
     before = replace(begun, state=TransactionState.CONFIRMING) if original.body_type is BodyType.CERT_CONF else None
-    turn.asked = replace(check, message=original, transaction=before)
+    # Who vouched for the request counts, not who passed on the pollReq.
+    turn.asked = replace(check, message=original, transaction=before, outer=outer)
     try:
         return handlers[original.body_type](turn)
     except (BadMessage, Rejected) as error:
@@ -126,6 +133,30 @@ def poll(turn: Turn, handlers: Mapping[BodyType, Handler]) -> Answer:
     turn.request = turn.pending = None
     status = PKIStatusInfo.make(refused.status, *refused.text, failures=refused.failures)
     return Answer(body_type=BodyType.ERROR, body=encode(ErrorMsgContent(pki_status_info=status)), statuses=(status,))
+
+
+_WITH_OUTER = 0xE1
+
+
+def _keep(request: bytes, outer: Verified | None) -> bytes:
+    """A request for the store, with who signed the nested message that it came in: private tag 1, and certificates behind."""
+    if outer is None:
+        return request
+    return wrap(_WITH_OUTER, b"".join((request, outer.signature_algorithm or b"\x30\x00", *outer.chain)))
+
+
+def _kept(stored: bytes) -> tuple[bytes, Verified | None]:
+    if stored[:1] != bytes((_WITH_OUTER,)):
+        return stored, None
+    request, algorithm, *chain = (stored[start:end] for start, end in elements(stored, _WITH_OUTER))
+    return request, Verified(
+        kind=ProtectionKind.SIGNATURE,
+        certificate=chain[0],
+        chain=tuple(chain),
+        algorithm=signature_algorithm(algorithm).name,
+        signature_algorithm=algorithm,
+        identity=b"cert:" + facts(chain[0]).fingerprint,
+    )
 
 
 def _request_ids(message: Message) -> set[int]:

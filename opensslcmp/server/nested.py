@@ -1,7 +1,8 @@
 """nested: what a registration authority passes on, with its protection around it or as a batch.
 
 One message whose transactionID the outer header repeats has had protection added: both protections are verified, and the
-answer is the inner message's own. Anything else is a batch: every inner message is checked first, header, protection and
+answer is the inner message's own. Anything else is a batch, also of one message (the rule ``one_message_is_no_batch``, off
+by default, refuses that): every inner message is checked first, header, protection and
 transaction, and one that fails spoils the batch before anything was done; then each is handled as if it had come alone,
 and their answers go back in one nested message, in order.
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from opensslcmp.asn1 import Message, encode_body
+from opensslcmp.context.protection import Verified
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import BadMessage
 from opensslcmp.server.peer import Peer
@@ -34,15 +36,20 @@ INNER = ACCEPTED - {BodyType.NESTED, BodyType.CCR}
 class Inside(Protocol):
     """What handling a nested message takes of the Responder."""
 
-    def examine(self, message: Message, peer: Peer) -> None:
-        """Return when header, protection and transaction of an inner message are right.
+    def examine(self, message: Message, peer: Peer) -> Verified | None:
+        """Who an inner message is from, when its header, protection and transaction are right; None: it was answered before.
 
         Raises:
             BadMessage: they are not.
         """
 
-    def answer(self, message: Message, peer: Peer) -> bytes:
-        """The answer to an inner message, an error if need be."""
+    def answer(self, message: Message, peer: Peer, *, batched: bool = False, verified: Verified | None = None) -> bytes:
+        """The answer to an inner message, an error if need be.
+
+        Args:
+            batched: it came in a batch.
+            verified: what ``examine`` said, so that no protection is verified twice.
+        """
 
     def protect(self, answer: Answer) -> tuple[bytes, bytes]:
         """The answer to the outer message, protected, and its senderNonce."""
@@ -80,9 +87,11 @@ def _batch(batch: _Batch, store: Store, inside: Inside, retention_seconds: float
         return response
     if known is not None:
         raise BadMessage(FailureInfo.TRANSACTION_ID_IN_USE, "this transactionID is in use")
-    for each in batch.inner:
-        inside.examine(each, batch.peer)
-    answers = [inside.answer(each, batch.peer) for each in batch.inner]
+    senders = [inside.examine(each, batch.peer) for each in batch.inner]
+    answers = [
+        inside.answer(each, batch.peer, batched=True, verified=sender)
+        for each, sender in zip(batch.inner, senders, strict=True)
+    ]
     # Claimed only now: another batch may hold this transactionID inside it, and wait for us.
     response, nonce = inside.protect(Answer(body_type=BodyType.NESTED, body=encode_body(BodyType.NESTED, answers)))
     done = Transaction(

@@ -134,6 +134,16 @@ class _Way:
     committed_at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """Around a message: who protected the nested one, whether that is a batch, and who the message was found to be from."""
+
+    verified: Verified | None = None
+    batched: bool = False
+    inner: Verified | None = None
+
+
+_NOTHING_OUTSIDE = _Outside()
 _MAY_WAIT: dict[BodyType, Handler] = {
     **dict.fromkeys(REQUESTS, enroll),
     BodyType.RR: revoke,
@@ -165,7 +175,9 @@ class Responder:
         trust: whose certificates may sign requests; None: no signature is accepted.
         profile: which rules are checked.
         cross_certification: which CAs may ask for cross-certification (ccr); None: nobody may.
-        registration_authorities: SHA-256 of certificates that may act for others, beside those with id-kp-cmRA.
+        registration_authorities: SHA-256 of certificates that may act for others, beside those that the authority
+            issued with id-kp-cmcRA.
+        ra_anchors: DER of certificates in ``trust``; id-kp-cmcRA counts in what stands below them too.
         limits: of the gate.
         mac_limits: of MACs.
         implicit_confirm: grant implicit confirmation to who asks for it.
@@ -192,6 +204,7 @@ class Responder:
         cross_certification: Trust | None = None,
         profile: ValidationProfile = RFC9810,
         registration_authorities: Iterable[bytes] = (),
+        ra_anchors: Iterable[bytes] = (),
         limits: Limits | None = None,
         mac_limits: MacLimits | None = None,
         implicit_confirm: bool = True,
@@ -212,6 +225,9 @@ class Responder:
         self._signer = protector_for(signer)
         self._secrets = secrets
         self._ras = frozenset(registration_authorities)
+        self._ra_anchors = frozenset([facts(each).fingerprint for each in ra_anchors])
+        own = getattr(authority, "certificate", None) or next(iter(self._signer.certificates), None)
+        self._issuer = None if own is None else (facts(own).subject, facts(own).spki)
         self._limits = limits or Limits()
         self._mac_limits = mac_limits or MacLimits()
         self._implicit_confirm = implicit_confirm
@@ -283,7 +299,9 @@ class Responder:
             return unwrap_nested(check, self.store, _Inside(self, check, way), self._retention_seconds)
         return self._take_one(message, peer, now, way)
 
-    def _take_one(self, message: Message, peer: Peer, now: float, way: _Way, outer: Verified | None = None) -> bytes:
+    def _take_one(
+        self, message: Message, peer: Peer, now: float, way: _Way, outside: _Outside = _NOTHING_OUTSIDE
+    ) -> bytes:
         transaction_id = message.transaction_id or b""
         request_hash = hashlib.sha256(message.der).digest()
         with self.store.claim(transaction_id):
@@ -295,15 +313,23 @@ class Responder:
                 if self._overdue(way.transaction, now):
                     continue
                 try:
-                    return self._process(message, peer, now, way, request_hash, outer)
+                    return self._process(message, peer, now, way, request_hash, outside)
                 except Conflict:
                     continue
         raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is busy; try again later")
 
     def _process(
-        self, message: Message, peer: Peer, now: float, way: _Way, request_hash: bytes, outer: Verified | None
+        self, message: Message, peer: Peer, now: float, way: _Way, request_hash: bytes, outside: _Outside
     ) -> bytes:
-        check = Check(message, peer, now, self.profile, transaction=way.transaction, outer=outer)
+        check = Check(
+            message,
+            peer,
+            now,
+            self.profile,
+            transaction=way.transaction,
+            outer=outside.verified,
+            batched=outside.batched,
+        )
         change = Change(transaction=_NOTHING, previous=way.transaction, request_hash=request_hash, now=now)
         turn = Turn(
             self.authority,
@@ -316,7 +342,7 @@ class Responder:
             change,
         )
         try:
-            self._identify(check, way)
+            self._identify(check, way, outside.inner)
             way.verified_at = self._stopwatch()
             answer = self._dispatch(turn)
         except BadMessage as error:
@@ -360,10 +386,38 @@ class Responder:
             self._published()
         return response
 
-    def _identify(self, check: Check, way: _Way) -> None:
-        """Who sent the message."""
+    def _identify(self, check: Check, way: _Way, known: Verified | None = None) -> None:
+        """Who sent the message.
+
+        Args:
+            known: who it was when the protection was verified before; only what may have changed since is looked up.
+        """
         profile, message = self.profile, check.message
         profile.check(Stage.HEADER, check)
+        if known is not None:
+            check.verified = known
+            if known.kind is ProtectionKind.MAC:
+                check.secret = self._secrets(known.reference or b"") if self._secrets else None
+        elif message.protection is None and check.batched and check.outer is not None:
+            check.verified = check.outer  # the rule is off: who sent the batch speaks for what is in it
+        else:
+            self._verify(check)
+        verified = check.verified
+        if verified.kind is ProtectionKind.MAC:
+            if check.secret is None or verified.mac is None or verified.reference is None:
+                raise BadMessage(FailureInfo.BAD_MESSAGE_CHECK, _CREDENTIAL_TEXTS[FailureInfo.BAD_MESSAGE_CHECK])
+            secret = SharedSecret(verified.reference, check.secret.value)
+            way.protector = MacProtector(secret, verified.mac, verified.salt)
+        else:
+            self._know_signer(check)
+            way.ra = check.ra
+            way.protector = self._signer
+        way.verified = verified
+        profile.check(Stage.REQUESTER, check)
+
+    def _verify(self, check: Check) -> None:
+        """Whose protection it is, and under which secret."""
+        profile, message = self.profile, check.message
         found: list[FoundSecret] = []
 
         def secret_of(reference: bytes) -> bytes | None:
@@ -392,33 +446,38 @@ class Responder:
         if verified.kind is ProtectionKind.NONE:
             raise BadMessage(FailureInfo.WRONG_INTEGRITY, "the message is not protected")
         check.verified = verified
-        if verified.kind is ProtectionKind.MAC and verified.mac is not None and verified.reference is not None:
-            check.secret = found[0]
-            secret = SharedSecret(verified.reference, found[0].value)
-            way.protector = MacProtector(secret, verified.mac, verified.salt)
-        else:
-            key = signer_key(verified)
-            check.signer = self.store.certificate(key) if key is not None else None
-            if check.signer is not None and check.signer.certificate != verified.certificate:
-                # Another CA that we trust has our name; or ours, its signature written otherwise, to pass for unknown.
-                logger.info("a signer's certificate has issuer and serial number of one of ours")
-                text = _CREDENTIAL_TEXTS[FailureInfo.SIGNER_NOT_TRUSTED]
-                raise BadMessage(FailureInfo.SIGNER_NOT_TRUSTED, text)
-            if len(verified.chain) > 2:
-                self._refuse_strangers(verified)
-            check.ra = way.ra = is_ra(verified, self._ras)
-            if (
-                check.signer is not None
-                and check.signer.state is CertificateState.UPDATING
-                and message.body_type in OPENING
-            ):
-                check.signer = self._unless_over(check.signer, check.now)
-            if check.signer is not None and check.signer.state is CertificateState.REVOKED:
-                revoked = self.store.revocation(check.signer.key)
-                check.signer_held = revoked is not None and revoked.reason is RevocationReason.CERTIFICATE_HOLD
-            way.protector = self._signer
-        way.verified = verified
-        profile.check(Stage.REQUESTER, check)
+        check.secret = found[0] if found else None
+
+    def _know_signer(self, check: Check) -> None:
+        """What is known here of the certificate that signed."""
+        verified = check.verified
+        key = signer_key(verified)
+        check.signer = self.store.certificate(key) if key is not None else None
+        if check.signer is not None and check.signer.certificate != verified.certificate:
+            # Another CA that we trust has our name; or ours, its signature written otherwise, to pass for unknown.
+            logger.info("a signer's certificate has issuer and serial number of one of ours")
+            text = _CREDENTIAL_TEXTS[FailureInfo.SIGNER_NOT_TRUSTED]
+            raise BadMessage(FailureInfo.SIGNER_NOT_TRUSTED, text)
+        if len(verified.chain) > 2:
+            self._refuse_strangers(verified)
+        check.issued_here = len(verified.chain) > 1 and self._is_issuer(verified.chain[1])
+        check.listed = facts(verified.chain[0]).fingerprint in self._ras
+        delegated = check.issued_here or facts(verified.chain[-1]).fingerprint in self._ra_anchors
+        check.ra = is_ra(verified, self._ras, delegated=delegated)
+        if (
+            check.signer is not None
+            and check.signer.state is CertificateState.UPDATING
+            and check.message.body_type in OPENING
+        ):
+            check.signer = self._unless_over(check.signer, check.now)
+        if check.signer is not None and check.signer.state is CertificateState.REVOKED:
+            revoked = self.store.revocation(check.signer.key)
+            check.signer_held = revoked is not None and revoked.reason is RevocationReason.CERTIFICATE_HOLD
+
+    def _is_issuer(self, certificate: bytes) -> bool:
+        """Whether this certificate is for the key and the name that the authority issues with."""
+        about = facts(certificate)
+        return (about.subject, about.spki) == self._issuer
 
     def _trust_for(self, check: Check) -> Trust | None:
         """Of cross-certification, from its request to its confirmation; else of everybody."""
@@ -676,35 +735,45 @@ class _Inside:
     outer: Check
     way: _Way
 
-    def examine(self, message: Message, peer: Peer) -> None:
+    def examine(self, message: Message, peer: Peer) -> Verified | None:
         responder, now = self.responder, self.outer.now
         if message.transaction_id is None:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "no transactionID")
         request_hash = hashlib.sha256(message.der).digest()
         transaction, response = responder.store.look(message.transaction_id, request_hash)
         if response is not None:
-            return
-        check = Check(message, peer, now, responder.profile, transaction=transaction)
+            return None
+        check = Check(
+            message,
+            peer,
+            now,
+            responder.profile,
+            transaction=transaction,
+            outer=self.outer.verified,
+            batched=True,
+        )
         responder._identify(check, _Way(message=message, header=message.header))
         if message.body_type not in OPENING:
             responder._follow(check)
         elif transaction is not None:
             raise BadMessage(FailureInfo.TRANSACTION_ID_IN_USE, "this transactionID is in use")
+        return check.verified
 
-    def answer(self, message: Message, peer: Peer) -> bytes:
+    def answer(self, message: Message, peer: Peer, *, batched: bool = False, verified: Verified | None = None) -> bytes:
         way = _Way(message=message, header=message.header)
+        outside = _Outside(self.outer.verified, batched, verified)
         if self.responder._observe is None:
-            return self._answer(message, peer, way)
+            return self._answer(message, peer, way, outside)
         began = self.responder._stopwatch()
-        answer = self._answer(message, peer, way)
+        answer = self._answer(message, peer, way, outside)
         self.responder._tell(way, peer, began)
         self.way.answer = way.answer  # of added protection it is the whole answer, of a batch not yet
         return answer
 
-    def _answer(self, message: Message, peer: Peer, way: _Way) -> bytes:
+    def _answer(self, message: Message, peer: Peer, way: _Way, outside: _Outside) -> bytes:
         now = self.outer.now
         try:
-            return self.responder._take_one(message, peer, now, way, self.outer.verified)
+            return self.responder._take_one(message, peer, now, way, outside)
         except BadMessage as error:
             return self.responder._error(error, now, way)
         except Exception:

@@ -150,13 +150,15 @@ class Check:
     Attributes:
         signer: the Responder's record of the certificate that signed the message.
         secret: the secret that its MAC was made with.
+        issued_here: the certificate that signed the message is one of the authority's own.
+        listed: it is listed as a registration authority's.
         ra: the requester is an authorised registration authority.
         asked, asked_twice: keys and subjects that earlier requests of the message are for, and whether this one is again.
         cert_profile: the issuing profile that ``wish`` names, or that is for who names none.
         position: of ``wish`` in the message.
         record: of the certificate that is to be confirmed or revoked.
         inner: the messages in a nested one.
-        outer: who protected the nested message that this one came in.
+        outer: who protected the nested message that this one came in; ``batched``: as one of a batch.
         revoked: why and when it was, or None.
         signer_held: the signer's certificate is on hold, and not revoked for good.
     """
@@ -187,6 +189,9 @@ class Check:
     revocations: int = 1
     inner: tuple[Message, ...] = ()
     outer: Verified | None = None
+    batched: bool = False
+    issued_here: bool = False
+    listed: bool = False
     revoked: Revocation | None = None
     signer_held: bool = False
 
@@ -348,13 +353,22 @@ def body_is_for_the_paths_operation(check: Check) -> str | None:
 @_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 3.2")
 def message_is_protected(check: Check) -> str | None:
     """The message is protected."""
-    return "the message is not protected" if check.message.protection is None else None
+    missing = check.message.protection is None and not check.batched
+    return "the message is not protected" if missing else None
+
+
+@_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 5.2.2.2")
+def batched_message_is_protected(check: Check) -> str | None:
+    """A message in a batch is protected too; where this is off, who signed the batch speaks for it as an RA."""
+    missing = check.message.protection is None and check.batched
+    return "a message in the batch is not protected" if missing else None
 
 
 @_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 4.1.3", bodies=frozenset((B.KUR,)))
 def update_is_signed(check: Check) -> str | None:
     """A kur is signed."""
-    return "a key update must be signed with the certificate to be updated" if check.message.mac is not None else None
+    signed = check.message.mac is None and check.message.protection is not None
+    return None if signed else "a key update must be signed with the certificate to be updated"
 
 
 @_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 4.2", bodies=frozenset((B.RR,)), profiles=_NOT_LENIENT)
@@ -409,6 +423,13 @@ _switch("signer_is_first_of_extra_certs", F.BAD_MESSAGE_CHECK, "RFC 9483, 3.3", 
 _switch("key_usage_allows_signing", F.NOT_AUTHORIZED, "RFC 9483, 3.2", _NOT_LENIENT)
 
 # -- requester -----------------------------------------------------------------------------------------------------
+
+
+@_rule(Stage.REQUESTER, F.SIGNER_NOT_TRUSTED, "RFC 9483, 3.5")
+def signer_is_recorded(check: Check) -> str | None:
+    """A signer's certificate that this CA issued is in its records, or listed as an RA's: none was issued behind its back."""
+    unknown = check.issued_here and check.signer is None and not check.listed
+    return "the signer is not trusted" if unknown else None
 
 
 @_rule(Stage.REQUESTER, F.CERT_REVOKED, "RFC 9483, 3.5")
@@ -1221,6 +1242,13 @@ def adds_protection(check: Check) -> bool:
     return len(check.inner) == 1 and check.inner[0].transaction_id == check.message.transaction_id
 
 
+@_rule(Stage.NESTED, F.BAD_REQUEST, "RFC 9483, 5.2.2.1", bodies=_NESTED, profiles=())
+def one_message_is_no_batch(check: Check) -> str | None:
+    """Around one message, the transactionID is that of this message. Off, it is a batch of one: PKIMessages has SIZE (1..MAX)."""
+    lonely = len(check.inner) == 1 and not adds_protection(check)
+    return "transactionID is not that of the one inner message" if lonely else None
+
+
 @_rule(Stage.NESTED, F.BAD_SENDER_NONCE, "RFC 9483, 5.2.2.1", bodies=_NESTED)
 def added_protection_repeats_the_nonce(check: Check) -> str | None:
     """Around one message with the same transactionID, senderNonce is the same too."""
@@ -1342,15 +1370,19 @@ def profile_named(name: str, *, on: Iterable[str] = (), off: Iterable[str] = ())
     return PROFILES[name].but(on=on, off=off)
 
 
-def is_ra(verified: Verified, listed: frozenset[bytes]) -> bool:
-    """Whether the signer is a registration authority: id-kp-cmRA, or SHA-256 of its certificate is listed.
+def is_ra(verified: Verified, listed: frozenset[bytes], *, delegated: bool) -> bool:
+    """Whether the signer is a registration authority: its certificate has id-kp-cmcRA, or SHA-256 of it is listed.
+
+    Args:
+        delegated: the certificate was issued by the CA that the RA works for, or by one that may name RAs for it; else
+            id-kp-cmcRA says nothing. CMP has no extended key usage for RAs besides that of CMC.
 
     Source: RFC 9483, 5.2; RFC 9810, 4.5.
     """
     if verified.certificate is None:
         return False
     about = facts(verified.certificate)
-    return about.fingerprint in listed or _EKU_CMC_RA in about.extended_key_usage
+    return about.fingerprint in listed or (delegated and _EKU_CMC_RA in about.extended_key_usage)
 
 
 def signer_key(verified: Verified) -> bytes | None:

@@ -13,11 +13,22 @@ from cryptography import x509
 from opensslcmp.asn1 import InfoTypeAndValue, Limits, Message, admit, oids
 from opensslcmp.context.certificates import Trust, facts
 from opensslcmp.context.keys import PrivateKey
-from opensslcmp.context.protection import ProtectionKind, verify
-from opensslcmp.enums import BodyType, FailureInfo
-from opensslcmp.server import CertificateRequest, IssuingProfile, Peer, Responder
-from opensslcmp.server.rules import PROFILES, STRICT
-from tests.server.device import KEYS, Device, certificate_of, conf, crmf, extension, said
+from opensslcmp.context.protection import ProtectionKind, Verified, verify
+from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
+from opensslcmp.server import CertificateRequest, IssuingProfile, Peer, Pending, Responder
+from opensslcmp.server import responder as responder_module
+from opensslcmp.server.rules import PROFILES, RFC9810, STRICT
+from tests.server.device import (
+    KEYS,
+    Device,
+    certificate_of,
+    conf,
+    crmf,
+    extension,
+    poll_request,
+    said,
+    status_of,
+)
 from tests.server.world import World
 
 B, F = BodyType, FailureInfo
@@ -27,7 +38,7 @@ CM_RA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
 
 @pytest.fixture
 def make_ra(make: Callable[..., World]) -> Callable[..., tuple[World, Device]]:
-    """Makes a world and an RA that has id-kp-cmRA."""
+    """Makes a world and an RA that has id-kp-cmcRA."""
 
     def made(**options: Any) -> tuple[World, Device]:
         world = make(ca_profiles=[IssuingProfile(refused_extended_key_usages=frozenset())], **options)
@@ -121,6 +132,136 @@ def test_the_authority_is_told_who_added_protection(parties: tuple[World, Device
     assert wish.approved_by.certificate == ra.credential.certificates[0]
     assert not wish.ra
     assert wish.requester.kind is ProtectionKind.MAC
+
+
+@pytest.mark.parametrize("store", ["memory", "sql"], indirect=True)
+@pytest.mark.parametrize("passed_on", [True, False])
+def test_who_vouched_for_a_request_that_is_put_off_is_remembered(
+    make_ra: Callable[..., tuple[World, Device]], passed_on: bool
+) -> None:
+    """Whoever passes on the pollReq, and whether anybody does."""
+    world, ra = make_ra()
+    seen: list[CertificateRequest] = []
+
+    class Slow:
+        certificate = world.ca.certificate
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.ca, name)
+
+        def issue(self, wish: CertificateRequest) -> Any:
+            seen.append(wish)
+            return world.ca.issue(wish) if len(seen) == 3 else Pending()
+
+    ra.handle = world.again(Slow()).handle
+    device = world.device(handle=ra.handle)
+    answer = send_one(ra, device, device.build(B.IR, [crmf(KEYS[0])]))
+    assert status_of(answer).status == PKIStatus.WAITING
+    for _ in range(2):
+        if passed_on:
+            answer = send_one(ra, device, device.build(B.POLL_REQ, poll_request()))
+        else:
+            answer = device.send(B.POLL_REQ, poll_request())
+    certificate_of(answer)
+    approvers = {each.approved_by for each in seen}
+    assert len(approvers) == 1
+    (approver,) = approvers
+    assert approver is not None
+    assert approver.certificate == ra.credential.certificates[0]
+    assert approver.kind is ProtectionKind.SIGNATURE
+
+
+def test_who_passes_on_a_poll_request_vouched_for_nothing(parties: tuple[World, Device]) -> None:
+    world, ra = parties
+    seen: list[CertificateRequest] = []
+
+    class Slow:
+        certificate = world.ca.certificate
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.ca, name)
+
+        def issue(self, wish: CertificateRequest) -> Any:
+            seen.append(wish)
+            return world.ca.issue(wish) if len(seen) == 2 else Pending()
+
+    ra.handle = world.again(Slow()).handle
+    device = world.device(handle=ra.handle)
+    device.ask(B.IR, crmf(KEYS[0]))
+    certificate_of(send_one(ra, device, device.build(B.POLL_REQ, poll_request())))
+    assert [each.approved_by for each in seen] == [None, None]
+
+
+def test_a_batch_verifies_each_protection_once(parties: tuple[World, Device], monkeypatch: pytest.MonkeyPatch) -> None:
+    world, ra = parties
+    seen: list[bytes] = []
+
+    def counting(message: Message, **options: Any) -> Verified:
+        seen.append(message.der)
+        return verify(message, **options)
+
+    monkeypatch.setattr(responder_module, "verify", counting)
+    inner = [request(world, each) for each in "abc"]
+    assert len(send_batch(ra, *inner).nested()) == 3
+    assert sorted(seen) == sorted([*inner, ra.last_request])
+
+
+def test_a_secret_that_is_used_up_inside_a_batch_opens_nothing_more(parties: tuple[World, Device]) -> None:
+    world, ra = parties
+    world.ca.add_secret("once", "secret", single_use=True)
+    answers = send_batch(ra, request(world, "once"), request(world, "once")).nested()
+    assert [said(each) for each in answers] == [(B.IP, None), (B.ERROR, F.NOT_AUTHORIZED)]
+
+
+def test_a_secret_that_is_forgotten_during_a_batch_is_an_unknown_one(parties: tuple[World, Device]) -> None:
+    world, ra = parties
+    looks = 0
+
+    def find(reference: bytes) -> Any:
+        nonlocal looks
+        looks += 1
+        return world.ca.secrets.find(reference) if looks <= 1 else None
+
+    world.device()
+    ra.handle = world.again(secrets=find).handle
+    (answer,) = send_batch(ra, request(world)).nested()
+    assert said(answer) == (B.ERROR, F.BAD_MESSAGE_CHECK)
+
+
+def test_unprotected_messages_in_a_batch_are_the_ras_where_the_rule_is_off(
+    make_ra: Callable[..., tuple[World, Device]],
+) -> None:
+    world, ra = make_ra(profile=RFC9810.but(off=["batched_message_is_protected"]))
+    device = world.device()
+    first = device.build(B.IR, [crmf(KEYS[0], popo="raVerified")], protected=False)
+    answer, other = send_batch(ra, first, request(world, "b")).nested()
+    assert (said(answer), said(other)) == ((B.IP, None), (B.IP, None))
+    assert verify(answer, pinned=world.ca.certificate).kind is ProtectionKind.SIGNATURE
+    certificate = certificate_of(answer)
+    confirmation = device.build(
+        B.CERT_CONF,
+        [conf(certificate)],
+        protected=False,
+        recip_nonce=answer.sender_nonce,
+        transaction_id=answer.transaction_id,
+    )
+    # Alone, or with protection that is only added, it is from nobody.
+    assert said(admit(world.responder.handle(confirmation))) == (B.ERROR, F.WRONG_INTEGRITY)
+    assert said(send_one(ra, device, confirmation, recip_nonce=None)) == (B.ERROR, F.WRONG_INTEGRITY)
+    (confirmed,) = send_batch(ra, confirmation).nested()
+    assert said(confirmed) == (B.PKICONF, None)
+    kur = device.build(B.KUR, [crmf(KEYS[1])], protected=False, transaction_id=os.urandom(16), recip_nonce=None)
+    assert said(send_batch(ra, kur)) == (B.ERROR, F.WRONG_INTEGRITY)
+
+
+def test_one_message_under_another_transaction_id_is_a_batch_of_one(
+    make_ra: Callable[..., tuple[World, Device]],
+) -> None:
+    world, ra = make_ra()
+    answer = send_batch(ra, request(world))
+    assert (answer.body_type, len(answer.nested())) == (B.NESTED, 1)
+    ra.handle = world.again(profile=RFC9810.but(on=["one_message_is_no_batch"])).handle
+    assert said(send_batch(ra, request(world))) == (B.ERROR, F.BAD_REQUEST)
 
 
 def test_who_is_no_ra_may_not_nest(parties: tuple[World, Device]) -> None:

@@ -31,11 +31,12 @@ from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import MacProtector
 from opensslcmp.credentials import MacParameters, SharedSecret
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
-from opensslcmp.server import RULES, IssuingProfile, profile_named
+from opensslcmp.server import CA, RULES, IssuingProfile, MemoryStore, profile_named
 from opensslcmp.server.rules import ACCEPTED, LENIENT, PROFILES, RFC9810, STRICT
 from tests.server.device import (
     CRL_REASON,
     KEYS,
+    Device,
     certificate_of,
     conf,
     crmf,
@@ -48,7 +49,7 @@ from tests.server.device import (
     said,
     status_of,
 )
-from tests.server.world import World, other_ca
+from tests.server.world import Plain, World, other_ca
 
 B, F = BodyType, FailureInfo
 Case = Callable[[World], Message]
@@ -165,6 +166,29 @@ def _(world: World) -> Message:
 @breaks("mac_sender_is_the_reference")
 def _(world: World) -> Message:
     return ir(world, sender=name("CN=somebody"))
+
+
+def behind_its_back(world: World, **options: Any) -> Device:
+    """A device whose certificate the CA's key signed, and the CA knows nothing of."""
+    key = PrivateKey.load(world.ca.signer.key)
+    other = World(
+        CA(world.ca.certificate, key, MemoryStore(), Plain(), clock=world.clock, **options),
+        MemoryStore(),
+        world.clock,
+        world.responder,
+    )
+    other.store = other.ca.store
+    other.responder = other.again()
+    device = other.device()
+    usage = extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")]))
+    signing = device.signing(device.enroll(KEYS[0], extensions=[usage] if options else []), KEYS[0])
+    signing.handle = world.responder.handle
+    return signing
+
+
+@breaks("signer_is_recorded")
+def _(world: World) -> Message:
+    return behind_its_back(world).ask(B.CR, crmf(KEYS[1]))
 
 
 @breaks("signer_is_in_force")
@@ -589,6 +613,16 @@ def _(world: World) -> Message:
     return nested(world, inner_request(world, "a"), is_ra=False)
 
 
+@breaks("batched_message_is_protected")
+def _(world: World) -> Message:
+    return nested(world, inner_request(world, "a", protected=False), inner_request(world, "b"))
+
+
+@breaks("one_message_is_no_batch")
+def _(world: World) -> Message:
+    return nested(world, inner_request(world, "a"))
+
+
 @breaks("added_protection_repeats_the_nonce")
 def _(world: World) -> Message:
     same, nonce = os.urandom(16), os.urandom(16)
@@ -769,9 +803,32 @@ def test_a_certificate_that_may_not_sign_is_not_authorised(make: Callable[..., W
     assert said(signing.ask(B.CR, crmf(KEYS[1]))) == (B.CP, None)
 
 
-def test_a_signer_of_another_ca_is_not_trusted(world: World, tmp_path: Any) -> None:
-    from opensslcmp.server import CA
+def test_a_certificate_that_is_not_in_the_records_signs_when_it_is_listed_as_an_ras(world: World) -> None:
+    signing = behind_its_back(world)
+    assert said(signing.ask(B.CR, crmf(KEYS[1]))) == (B.ERROR, F.SIGNER_NOT_TRUSTED)
+    listed = [facts(signing.credential.certificates[0]).fingerprint]
+    signing.handle = world.again(registration_authorities=listed).handle
+    assert said(signing.ask(B.CR, crmf(KEYS[1], popo="raVerified"))) == (B.CP, None)
 
+
+def test_the_usage_of_registration_authorities_counts_under_anchors_that_are_marked_for_it(
+    world: World, tmp_path: Any
+) -> None:
+    profiles = [IssuingProfile(refused_extended_key_usages=frozenset())]
+    other = CA.create(tmp_path / "other", "CN=Other CA", profiles=profiles, clock=world.clock)
+    theirs = World(other, other.store, world.clock, world.responder)
+    theirs.responder = theirs.again()
+    usage = extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")]))
+    device = theirs.device()
+    ra = device.signing(device.enroll(KEYS[0], extensions=[usage]), KEYS[0])
+    trust = Trust([world.ca.certificate, other.certificate])
+    for marked, failure in (([], F.NOT_AUTHORIZED), ([other.certificate], None)):
+        ra.handle = world.again(trust=trust, ra_anchors=marked).handle
+        assert said(ra.ask(B.CR, crmf(KEYS[1], popo="raVerified"))) == (B.CP, failure)
+    other.close()
+
+
+def test_a_signer_of_another_ca_is_not_trusted(world: World, tmp_path: Any) -> None:
     other = CA.create(tmp_path / "other", "CN=Other CA")
     signing = world.device().signing(other.certificate, PrivateKey.load(other.signer.key))
     assert said(signing.ask(B.CR, crmf(KEYS[1]))) == (B.ERROR, F.SIGNER_NOT_TRUSTED)
@@ -931,7 +988,7 @@ def test_an_update_keeps_the_names(world: World) -> None:
 def test_profiles_are_what_their_names_say() -> None:
     assert PROFILES == {"rfc9810": RFC9810, "strict": STRICT, "lenient": LENIENT}
     assert LENIENT.rules < RFC9810.rules < STRICT.rules
-    assert RULES.keys() - STRICT.rules == {"signer_asks_for_its_own_names"}
+    assert RULES.keys() - STRICT.rules == {"signer_asks_for_its_own_names", "one_message_is_no_batch"}
     assert profile_named("strict", off=["message_time_is_there"]).rules == STRICT.rules - {"message_time_is_there"}
     assert "recip_nonce_is_there" not in LENIENT
     with pytest.raises(ValueError, match="no such validation profile"):
