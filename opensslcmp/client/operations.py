@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from cryptography import x509
@@ -290,11 +291,12 @@ def _certificate(
             answer = ask_for(*request_body(request))
             certificate = answer.content.response[0].certificate
         response = answer.content.response[0]
-        issued = _issued(context, answer, certificate, request.key, transaction)
+        parsed, outlined = new_certificate_of(certificate), _outline(certificate)
+        issued = _issued(context, answer, parsed, outlined, request.key, transaction)
         granted = ask and answer.message.implicit_confirm
         refusal: Exception | BaseException | None = None
         try:
-            if request.popo != "none" and _outline(certificate)[2] != spki and not _same_key(certificate, spki):
+            if request.popo != "none" and outlined[2] != spki and not _same_key(certificate, spki):
                 raise BadMessage(FailureInfo.INCORRECT_DATA, "the certificate is for another key than ours")
             if context.certificate_trust is not None:
                 pool = [*answer.message.extra_certs, *_ca_pubs(answer)]
@@ -308,7 +310,7 @@ def _certificate(
             transaction.close()
             issued = replace(issued, implicitly_confirmed=True)
         elif not context.disable_confirm:
-            _confirm(transaction, certificate, issued.certificate, response.cert_req_id, refusal)
+            _confirm(transaction, certificate, parsed, response.cert_req_id, refusal)
         transaction.close()
         if refusal is not None:
             raise refusal
@@ -417,22 +419,28 @@ def _confirm(
     transaction.round_trip(BodyType.CERT_CONF, [item], pvno=3 if named is None else 2)
 
 
-def _ca_pubs(answer: Answer) -> list[bytes]:
-    return [der(each) for each in answer.content.ca_pubs or ()]
+def _ca_pubs(answer: Answer) -> tuple[bytes, ...]:
+    return tuple([der(each) for each in answer.content.ca_pubs or ()])
 
 
 def _issued(
-    context: Context, answer: Answer, certificate: bytes, key: PrivateKey | None, transaction: Transaction
+    context: Context,
+    answer: Answer,
+    certificate: x509.Certificate,
+    outlined: tuple[bytes, bytes, bytes],
+    key: PrivateKey | None,
+    transaction: Transaction,
 ) -> Issued:
     message = answer.message
     info = answer.content.response[0].status
     ca_pubs = _ca_pubs(answer)
-    pool = [*message.extra_certs, *ca_pubs, *context.untrusted, *context.trusted, *answer.verified.chain]
+    pool = (*message.extra_certs, *ca_pubs, *context.untrusted, *context.trusted, *answer.verified.chain)
+    subject, issuer, _ = outlined
     return Issued(
-        certificate=new_certificate_of(certificate),
+        certificate=certificate,
         key=key,
-        chain=tuple(certificate_of(each) for each in _chain(certificate, pool)),
-        ca_certificates=tuple(certificate_of(each) for each in ca_pubs),
+        chain=() if subject == issuer else _issuers(issuer, pool),
+        ca_certificates=_certificates(ca_pubs),
         extra_certificates=_readable(message.extra_certs),
         status=status_of(info),
         status_text=info.text,
@@ -442,7 +450,16 @@ def _issued(
     )
 
 
-def _readable(certificates: Iterable[bytes]) -> tuple[x509.Certificate, ...]:
+# What surrounds a new certificate is the same each time, so it is remembered.
+
+
+@lru_cache(maxsize=64)
+def _certificates(certificates: tuple[bytes, ...]) -> tuple[x509.Certificate, ...]:
+    return tuple([certificate_of(each) for each in certificates])
+
+
+@lru_cache(maxsize=64)
+def _readable(certificates: tuple[bytes, ...]) -> tuple[x509.Certificate, ...]:
     """Those that decode: extraCerts are nobody's promise, and need not concern us."""
     found: list[x509.Certificate] = []
     for each in certificates:
@@ -457,26 +474,29 @@ def _protection(verified: Verified) -> Protection:
         algorithm=verified.algorithm,
         reference=verified.reference,
         signer=None if verified.certificate is None else certificate_of(verified.certificate),
-        chain=tuple(certificate_of(each) for each in verified.chain),
+        chain=_certificates(verified.chain),
     )
 
 
-def _chain(certificate: bytes, pool: Iterable[bytes]) -> list[bytes]:
-    """Issuer after issuer, by name, as far as they are in ``pool``."""
+@lru_cache(maxsize=64)
+def _issuers(name: bytes, pool: tuple[bytes, ...]) -> tuple[x509.Certificate, ...]:
+    """Issuer after issuer, by name, the one called ``name`` first, as far as they are in ``pool``."""
     by_name: dict[bytes, bytes] = {}
     for each in pool:
         with contextlib.suppress(ProtectionError, BadMessage):
             certificate_of(each)
             by_name.setdefault(facts(each).subject, each)
     chain: list[bytes] = []
-    subject, name, _ = _outline(certificate)
-    while name != subject and len(chain) < 10:
+    while len(chain) < 10:
         issuer = by_name.get(name)
         if issuer is None or issuer in chain:
             break
         chain.append(issuer)
-        subject, name = facts(issuer).subject, facts(issuer).issuer
-    return chain
+        about = facts(issuer)
+        if about.issuer == about.subject:
+            break
+        name = about.issuer
+    return _certificates(tuple(chain))
 
 
 def _outline(certificate: bytes) -> tuple[bytes, bytes, bytes]:
