@@ -18,6 +18,8 @@ from opensslcmp import __version__
 from opensslcmp._native import ffi, lib
 
 PR_SET_CHILD_SUBREAPER = 36
+# Of multiprocessing, and the PostgreSQL server that tests share (tests/postgres.py).
+_KEPT = ("multiprocessing", "/cmp-pg-", "postgres: ")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,7 +71,7 @@ def _children() -> set[int]:
     for path in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread may have ended since
             found |= {int(pid) for pid in path.read_text().split()}
-    return {pid for pid in found if (command := _command(pid)) and "multiprocessing" not in command}
+    return {pid for pid in found if (command := _command(pid)) and not any(kept in command for kept in _KEPT)}
 
 
 def _command(pid: int) -> str:

@@ -13,8 +13,17 @@ from opensslcmp.context.keys import PrivateKey
 from opensslcmp.server import CA, MemoryStore, Responder
 from opensslcmp.server.sqlstore import SQLStore
 from opensslcmp.server.store import Store
+from tests.postgres import Server
 from tests.server.device import Device
 from tests.server.world import Clock, Plain, World
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, which does not wait for the disk."""
+    server = Server()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from opensslcmp.enums import BodyType, RevocationReason
 from opensslcmp.server import MemoryStore, SecretBook
-from opensslcmp.server.sqlstore import SCHEMA_VERSION, SQLStore
+from opensslcmp.server.sqlstore import SQLStore
 from opensslcmp.server.store import (
     Application,
     CertificateRecord,
@@ -32,9 +31,17 @@ from tests.server.world import Plain
 NOW = 1_000_000.0
 
 
-@pytest.fixture(params=["memory", "sql"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = MemoryStore() if request.param == "memory" else SQLStore(tmp_path / "ca.db", clock=lambda: 0.0)
+    made: Store
+    if request.param == "memory":
+        made = MemoryStore()
+    elif request.param == "sqlite":
+        made = SQLStore(tmp_path / "ca.db", clock=lambda: 0.0)
+    else:
+        from opensslcmp.server.postgres import PostgresStore
+
+        made = PostgresStore(request.getfixturevalue("postgres").database(), clock=lambda: 0.0)
     yield made
     made.close()
 
@@ -332,33 +339,6 @@ def test_a_batch_is_one_transaction_of_sqlite_with_one_statement_of_each_kind(tm
     inserts = [f"INSERT INTO {table}" for table in ("transactions", "answers", "certificates")]
     assert said == ["BEGIN IMMEDIATE", *(each for each in inserts for _ in changes), "COMMIT"]
     store.close()
-
-
-def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    SQLStore(tmp_path / "ca.db").close()
-    engine = create_engine(f"sqlite:///{tmp_path / 'ca.db'}")
-    with engine.begin() as connection:
-        connection.execute(text(f"UPDATE schema_version SET version = {SCHEMA_VERSION + 1}"))
-    engine.dispose()
-    with pytest.raises(ValueError, match="schema version"):
-        SQLStore(tmp_path / "ca.db")
-
-
-def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
-    SQLStore(tmp_path / "ca.db").close()
-    engine = create_engine(f"sqlite:///{tmp_path / 'ca.db'}")
-    with engine.begin() as connection:
-        for table, column in (("revocations", "before"), ("secrets", "subject"), ("secrets", "profiles")):
-            connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
-        connection.execute(text("INSERT INTO secrets VALUES ('r', 's', 0, NULL, 5.0)"))
-        connection.execute(text("INSERT INTO revocations VALUES ('k', 'ff', 6, 5.0, 9.0)"))
-        connection.execute(text("UPDATE schema_version SET version = 1"))
-    engine.dispose()
-    for _ in range(2):
-        store = SQLStore(tmp_path / "ca.db")
-        assert [(each.subject, each.profiles) for each in store.secrets()] == [(None, ())]
-        assert [each.before for each in store.revocations(6.0)[1]] == [CertificateState.VALID]
-        store.close()
 
 
 def test_certificates_are_told_apart_by_issuer_and_number() -> None:

@@ -1,0 +1,475 @@
+"""What the stores on SQL have in common: which statements make up each of a store's methods.
+
+A kind of database says how a statement reads (``_rows``, ``_row``), and how work is done in one durable transaction
+(``_transact``, ``_apply``). Rows are tuples in the order of ``schema``'s columns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Dialect
+
+from opensslcmp.enums import BodyType, RevocationReason
+from opensslcmp.server.memory import Claims
+from opensslcmp.server.schema import APPLICATIONS, REVISION
+from opensslcmp.server.statements import Prepared, Statements
+from opensslcmp.server.store import (
+    Application,
+    CertificateRecord,
+    CertificateState,
+    Change,
+    Conflict,
+    Publication,
+    Revocation,
+    StoredSecret,
+    Transaction,
+    TransactionState,
+    independent,
+)
+
+__all__ = ["RelationalStore", "Step"]
+
+T = TypeVar("T")
+
+Step = tuple[Prepared, list[dict[str, Any]]]
+"""A statement, and the values that it is run with, one time after the other; each time it must change one row."""
+
+_FORGET_BATCH = 500
+_FORGET_BATCHES = 20
+_PAGE = 500
+
+
+class RelationalStore(ABC):
+    """A ``Store`` on SQL."""
+
+    _integrity_error: type[Exception]
+
+    def __init__(self, dialect: Dialect, clock: Callable[[], float] = time.monotonic) -> None:
+        self.claim = Claims()
+        self._sql = Statements(dialect)
+        self._clock = clock
+        self._open_total = (0.0, 0)
+
+    @abstractmethod
+    def _rows(self, statement: Prepared, **values: Any) -> list[Any]:
+        """All rows that a statement finds."""
+
+    @abstractmethod
+    def _row(self, statement: Prepared, **values: Any) -> Any:
+        """The first row that a statement finds, or None."""
+
+    @abstractmethod
+    def _transact(self, work: Callable[[Any], T]) -> T:
+        """Do ``work`` with the driver's connection in one transaction, durable on return; it may be done again.
+
+        Raises:
+            Conflict: ``work`` raised it, or broke a constraint; nothing was changed.
+        """
+
+    @abstractmethod
+    def _apply(self, connection: Any, changes: Sequence[Change]) -> None:
+        """Run the ``_steps`` of these changes.
+
+        Raises:
+            Conflict: one of the steps did not change its row.
+            Exception: one of them broke a constraint (``_integrity_error``).
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """As ``Store.close``."""
+
+    def _run(self, connection: Any, statement: Prepared, **values: Any) -> int:
+        """Run a statement in a transaction; how many rows it changed."""
+        changed: int = connection.execute(statement.text, statement.parameters(values)).rowcount
+        return changed
+
+    def _value(self, statement: Prepared, **values: Any) -> Any:
+        row = self._row(statement, **values)
+        return None if row is None else row[0]
+
+    # -- transactions --------------------------------------------------------------------------------------------
+
+    def look(self, transaction_id: bytes, request_hash: bytes) -> tuple[Transaction | None, bytes | None]:
+        """As ``Store.look``."""
+        row = self._row(self._sql.look, id=transaction_id, request_hash=request_hash)
+        return (None, None) if row is None else (_transaction(row), row[-1])
+
+    def open_transactions(self, identity: bytes) -> tuple[int, int]:
+        """As ``Store.open_transactions``."""
+        now = self._clock()
+        counted, total = self._open_total
+        if not counted or not 0 <= now - counted < 1:
+            total = self._value(self._sql.open_all)
+            self._open_total = (now, total)
+        return total, self._value(self._sql.open_own, identity=identity)
+
+    def commit(self, change: Change) -> None:
+        """As ``Store.commit``."""
+        (conflict,) = self.commit_many([change])
+        if conflict is not None:
+            raise conflict
+
+    def commit_many(self, changes: Sequence[Change]) -> list[Conflict | None]:
+        """As ``Store.commit_many``."""
+        if not changes:
+            return []
+        if len(changes) == 1 or independent(changes):
+            try:
+                self._transact(lambda connection: self._apply(connection, changes))
+                return [None] * len(changes)
+            except Conflict as conflict:
+                if len(changes) == 1:
+                    return [conflict]
+        # One after the other, to tell which of them are in conflict; peers that get along never bring us here.
+        return self._transact(lambda connection: [self._try(connection, change) for change in changes])
+
+    def _try(self, connection: Any, change: Change) -> Conflict | None:
+        connection.execute("SAVEPOINT one_change")
+        outcome = None
+        try:
+            self._apply(connection, [change])
+        except (Conflict, self._integrity_error):
+            connection.execute("ROLLBACK TO SAVEPOINT one_change")
+            outcome = Conflict()
+        connection.execute("RELEASE SAVEPOINT one_change")
+        return outcome
+
+    def _steps(self, changes: Sequence[Change]) -> list[Step]:
+        """How to make changes that touch nothing in common: one statement of each kind for all of them."""
+        sql = self._sql
+        begun: list[dict[str, Any]] = []
+        changed: list[dict[str, Any]] = []
+        answers: list[dict[str, Any]] = []
+        certificates: list[dict[str, Any]] = []
+        states: list[dict[str, Any]] = []
+        released: list[dict[str, Any]] = []
+        revoked: list[dict[str, Any]] = []
+        used: list[dict[str, Any]] = []
+        revised = 0
+        for change in changes:
+            new, old = change.transaction, change.previous
+            if old is None:
+                begun.append(_opening_values(new) | _changing_values(new))
+            else:
+                changed.append({"id": new.transaction_id, "expected": old.version} | _changing_values(new))
+            if change.response is not None:
+                answers.append(
+                    {
+                        "transaction_id": new.transaction_id,
+                        "request_hash": change.request_hash,
+                        "response": change.response,
+                    }
+                )
+            certificates += [_record_values(each) for each in change.certificates]
+            states += [
+                {"which": key, "expected": int(expected), "new": int(state)} for key, expected, state in change.states
+            ]
+            released += [{"which": key} for key in change.released]
+            revoked += [_revocation_values(each) for each in change.revocations]
+            revised += bool(change.revocations or change.released)
+            if change.secret_used is not None:
+                used.append({"which": change.secret_used, "now": change.now})
+        steps = [
+            (sql.begin_transaction, begun),
+            (sql.change_transaction, changed),
+            (sql.add_answer, answers),
+            (sql.add_certificate, certificates),
+            (sql.change_state, states),
+            (sql.remove_revocation, released),
+            (sql.add_revocation, revoked),
+            (sql.use_secret, used),
+            # The one row that commits of several servers meet at, so it comes last and is held for the shortest time.
+            (sql.count_up, [{"which": REVISION, "by": revised}] if revised else []),
+        ]
+        return [step for step in steps if step[1]]
+
+    def overdue(self, now: float, limit: int) -> list[Transaction]:
+        """As ``Store.overdue``."""
+        return [_transaction(row) for row in self._rows(self._sql.find_overdue, now=now, most=limit)]
+
+    def forget(self, now: float) -> int:
+        """As ``Store.forget``; in small batches, so that nobody waits long, and not more than 10,000 at once."""
+        first = self._value(self._sql.any_old_application)
+        if first is not None and first <= now:
+            self._transact(lambda connection: self._run(connection, self._sql.forget_applications, now=now))
+        forgotten = 0
+        if self._row(self._sql.any_closed, now=now) is not None:
+            for _ in range(_FORGET_BATCHES):
+                batch = self._transact(lambda connection: self._forget_batch(connection, now))
+                forgotten += batch
+                if batch < _FORGET_BATCH:
+                    break
+        return forgotten
+
+    def _forget_batch(self, connection: Any, now: float) -> int:
+        find = self._sql.find_closed
+        found = connection.execute(find.text, find.parameters({"now": now, "most": _FORGET_BATCH})).fetchall()
+        for (transaction_id,) in found:
+            self._run(connection, self._sql.forget_answers, id=transaction_id)
+            self._run(connection, self._sql.forget_transaction, id=transaction_id)
+        return len(found)
+
+    # -- certificates --------------------------------------------------------------------------------------------
+
+    def certificate(self, key: bytes) -> CertificateRecord | None:
+        """As ``Store.certificate``."""
+        row = self._row(self._sql.get_certificate, which=key)
+        return None if row is None else _record(row)
+
+    def certified(self, key_and_subject: bytes, now: float) -> CertificateRecord | None:
+        """As ``Store.certified``."""
+        in_force = int(CertificateState.UPDATING)
+        row = self._row(self._sql.get_certified, which=key_and_subject, in_force=in_force, now=now)
+        return None if row is None else _record(row)
+
+    def successors(self, key: bytes) -> list[CertificateRecord]:
+        """As ``Store.successors``."""
+        return [_record(row) for row in self._rows(self._sql.get_successors, which=key)]
+
+    def every_certificate(self) -> Iterator[CertificateRecord]:
+        """As ``Store.every_certificate``; a page at a time, so neither memory nor a transaction grows with it."""
+        at, after = float("-inf"), b""
+        while True:
+            page = self._rows(self._sql.get_certificates, at=at, after=after, most=_PAGE)
+            yield from map(_record, page)
+            if len(page) < _PAGE:
+                return
+            last = _record(page[-1])
+            at, after = last.issued_at, last.key
+
+    def certificates(self) -> int:
+        """As ``Store.certificates``."""
+        count: int = self._value(self._sql.count_certificates)
+        return count
+
+    def revocations(self, now: float) -> tuple[int, list[Revocation]]:
+        """As ``Store.revocations``."""
+        revision = self.revision()  # read first: a later one only makes the next reader look again
+        found = [_revocation(row) for row in self._rows(self._sql.get_revocations, now=now)]
+        return revision, sorted(found, key=lambda each: each.serial_number)
+
+    def revocation(self, key: bytes) -> Revocation | None:
+        """As ``Store.revocation``."""
+        row = self._row(self._sql.get_revocation, which=key)
+        return None if row is None else _revocation(row)
+
+    def revision(self) -> int:
+        """As ``Store.revision``."""
+        value: int = self._value(self._sql.get_number, which=REVISION)
+        return value
+
+    def publication(self, name: str) -> Publication | None:
+        """As ``Store.publication``."""
+        row = self._row(self._sql.get_publication, which=name)
+        if row is None:
+            return None
+        name, number, revision, made_at, good_until, content = row
+        return Publication(
+            name=name, number=number, revision=revision, made_at=made_at, good_until=good_until, content=content
+        )
+
+    def publish(self, publication: Publication) -> None:
+        """As ``Store.publish``."""
+        values = {
+            "number": publication.number,
+            "revision": publication.revision,
+            "made_at": publication.made_at,
+            "good_until": publication.good_until,
+            "content": publication.content,
+        }
+
+        def work(connection: Any) -> None:
+            if publication.number == 1:
+                self._run(connection, self._sql.add_publication, name=publication.name, **values)
+                return
+            expected = publication.number - 1
+            if not self._run(
+                connection, self._sql.change_publication, which=publication.name, expected=expected, **values
+            ):
+                raise Conflict
+
+        self._transact(work)
+
+    # -- applications --------------------------------------------------------------------------------------------
+
+    def file(self, application: Application) -> Application:
+        """As ``Store.file``."""
+        values = {name: getattr(application, name) for name in APPLICATIONS.columns.keys()}  # noqa: SIM118
+        # What a peer calls itself may have a NUL, which text in SQL has not.
+        values = {name: _without_nul(value) for name, value in values.items()} | {"kind": int(application.kind)}
+        with contextlib.suppress(Conflict):
+            self._transact(lambda connection: self._run(connection, self._sql.add_application, **values))
+        return self.application(application.id) or application
+
+    def application(self, application_id: str) -> Application | None:
+        """As ``Store.application``."""
+        row = self._row(self._sql.get_application, which=application_id)
+        return None if row is None else _application(row)
+
+    def applications(self) -> list[Application]:
+        """As ``Store.applications``."""
+        return [_application(row) for row in self._rows(self._sql.get_applications)]
+
+    def decide(self, application_id: str, approved: bool, reason: str, now: float) -> bool:
+        """As ``Store.decide``."""
+        values = {"approved": int(approved), "reason": _without_nul(reason), "decided_at": now}
+        return bool(
+            self._transact(
+                lambda connection: self._run(connection, self._sql.decide, which=application_id, **values),
+            )
+        )
+
+    # -- secrets -------------------------------------------------------------------------------------------------
+
+    def secret(self, reference: bytes) -> StoredSecret | None:
+        """As ``Store.secret``."""
+        row = self._row(self._sql.get_secret, which=reference)
+        return None if row is None else _secret(row)
+
+    def add_secret(self, secret: StoredSecret) -> None:
+        """As ``Store.add_secret``."""
+        values = {
+            "reference": secret.reference,
+            "sealed": secret.sealed,
+            "single_use": int(secret.single_use),
+            "used_at": secret.used_at,
+            "created_at": secret.created_at,
+            "subject": secret.subject,
+            "profiles": json.dumps(secret.profiles),
+        }
+        self._transact(lambda connection: self._run(connection, self._sql.add_secret, **values))
+
+    def remove_secret(self, reference: bytes) -> bool:
+        """As ``Store.remove_secret``."""
+        return bool(self._transact(lambda connection: self._run(connection, self._sql.remove_secret, which=reference)))
+
+    def secrets(self) -> list[StoredSecret]:
+        """As ``Store.secrets``."""
+        return [_secret(row) for row in self._rows(self._sql.get_secrets)]
+
+
+def _without_nul(value: Any) -> Any:
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def _opening_values(new: Transaction) -> dict[str, Any]:
+    """What of a transaction never changes."""
+    return {
+        "transaction_id": new.transaction_id,
+        "identity": new.identity,
+        "algorithm": new.algorithm,
+        "body_type": int(new.body_type),
+    }
+
+
+def _changing_values(new: Transaction) -> dict[str, Any]:
+    """What of a transaction changes with each commit."""
+    return {
+        "state": int(new.state),
+        "nonce": new.nonce,
+        "nonces": new.nonces,
+        "certificates": json.dumps([(number, key.hex()) for number, key in new.certificates]),
+        "deadline": new.deadline,
+        "expires": new.expires,
+        "request": new.request,
+        "pending": new.pending,
+        "version": new.version,
+    }
+
+
+def _record_values(record: CertificateRecord) -> dict[str, Any]:
+    return {
+        "key": record.key,
+        "serial_number": f"{record.serial_number:x}",
+        "certificate": record.certificate,
+        "key_and_subject": record.key_and_subject,
+        "state": int(record.state),
+        "identity": record.identity,
+        "transaction_id": record.transaction_id,
+        "issued_at": record.issued_at,
+        "not_after": record.not_after,
+        "updates": record.updates,
+    }
+
+
+def _revocation_values(revocation: Revocation) -> dict[str, Any]:
+    return {
+        "key": revocation.key,
+        "serial_number": f"{revocation.serial_number:x}",
+        "reason": int(revocation.reason),
+        "at": revocation.at,
+        "not_after": revocation.not_after,
+        "before": int(revocation.before),
+    }
+
+
+def _transaction(row: Any) -> Transaction:
+    return Transaction(
+        transaction_id=row[0],
+        identity=row[1],
+        algorithm=row[2],
+        body_type=BodyType(row[3]),
+        state=TransactionState(row[4]),
+        nonce=row[5],
+        nonces=row[6],
+        certificates=tuple([(number, bytes.fromhex(key)) for number, key in json.loads(row[7])]),
+        deadline=row[8],
+        expires=row[9],
+        request=row[10],
+        pending=row[11],
+        version=row[12],
+    )
+
+
+def _record(row: Any) -> CertificateRecord:
+    return CertificateRecord(
+        key=row[0],
+        serial_number=int(row[1], 16),
+        certificate=row[2],
+        key_and_subject=row[3],
+        state=CertificateState(row[4]),
+        identity=row[5],
+        transaction_id=row[6],
+        issued_at=row[7],
+        not_after=row[8],
+        updates=row[9],
+    )
+
+
+def _application(row: Any) -> Application:
+    values = dict(zip(APPLICATIONS.columns.keys(), row, strict=True))
+    approved = values["approved"]
+    return Application(
+        **values | {"kind": BodyType(values["kind"]), "approved": None if approved is None else bool(approved)}
+    )
+
+
+def _revocation(row: Any) -> Revocation:
+    key, number, reason, at, not_after, before = row
+    return Revocation(
+        key=key,
+        serial_number=int(number, 16),
+        reason=RevocationReason(reason),
+        at=at,
+        not_after=not_after,
+        before=CertificateState(before),
+    )
+
+
+def _secret(row: Any) -> StoredSecret:
+    return StoredSecret(
+        reference=row[0],
+        sealed=row[1],
+        single_use=bool(row[2]),
+        used_at=row[3],
+        created_at=row[4],
+        subject=row[5],
+        profiles=tuple(json.loads(row[6])),
+    )
