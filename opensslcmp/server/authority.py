@@ -99,8 +99,8 @@ class Pending:
     Attributes:
         check_after_seconds: when.
         text: why, for people.
-        reference: comes back in ``pending`` of the request. A message with several requests waits as a whole, and all
-            are asked anew with the reference of the first that waits.
+        reference: comes back in ``pending`` of the request. Of several requests in a message each waits with its own; the
+            updates in a kur wait together, and those that were decided are asked anew with the reference of the first that waits.
     """
 
     check_after_seconds: int = 60

@@ -4,12 +4,16 @@ A transaction that waits keeps its request in the store, so whichever worker get
 restart, asks the authority anew. An ip, cp or kup says "waiting" for certificate requests, an error message for anything
 else.
 
+Of several requests in one ir or cr, each waits on its own: what is decided is answered at once, and confirmed while the others
+are polled for. The updates of one certificate (kur) wait together: once one of them is confirmed, the old certificate
+signs no pollReq.
+
 Source: RFC 9810, 5.3.22; RFC 9483, 4.4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -17,10 +21,10 @@ from opensslcmp.asn1 import (
     CertRepMessage,
     CertResponse,
     ErrorMsgContent,
-    Message,
     PKIStatusInfo,
     PollRep,
     admit,
+    decode,
     elements,
     encode,
     encode_body,
@@ -36,7 +40,7 @@ from opensslcmp.server.rules import ACCEPTED, REQUESTS, Stage
 from opensslcmp.server.store import CertificateState, TransactionState
 from opensslcmp.server.turn import Answer, Turn, refusal
 
-__all__ = ["ANSWER_TO", "Handler", "poll", "put_off"]
+__all__ = ["ANSWER_TO", "Handler", "keep_waiting", "poll", "put_off", "reference", "references", "waiting_status"]
 
 ANSWER_TO = {
     BodyType.IR: BodyType.IP,
@@ -50,11 +54,11 @@ _WHOLE = -1
 """certReqId of a pollReq for a whole answer."""
 
 
-def put_off(turn: Turn, pending: Pending, request_ids: Iterable[int] = ()) -> Answer:
+def put_off(turn: Turn, pending: Pending, waiting: Mapping[int, Pending] | None = None) -> Answer:
     """The answer that says "later"; nothing else of what the turn has written down is kept.
 
     Args:
-        request_ids: certReqId of each certificate that is asked for.
+        waiting: what the authority said, by certReqId of each certificate that is asked for; none for other requests.
 
     Raises:
         BadMessage: systemUnavail, too many transactions are open.
@@ -71,15 +75,14 @@ def put_off(turn: Turn, pending: Pending, request_ids: Iterable[int] = ()) -> An
     turn.deadline = turn.now + turn.wait_seconds if polled is None else polled.begun.deadline
     turn.state = TransactionState.WAITING
     turn.issued = known.certificates if known is not None else ()
-    turn.request = _keep(check.message.der, check.outer) if polled is None else polled.begun.request
-    turn.pending = pending.reference
-    texts = [pending.text] if pending.text else []
-    status = PKIStatusInfo.make(PKIStatus.WAITING, *texts)
+    keep_waiting(turn, {_WHOLE: pending} if waiting is None else waiting)
+    status = waiting_status(pending)
     if polled is not None:
         asked = {each.cert_req_id for each in polled.message.content()}
+        reported = {number: each for number, each in (waiting or {}).items() if number in asked} or {_WHOLE: pending}
         reports = [
-            PollRep(cert_req_id=each, check_after=pending.check_after_seconds, reason=texts or None)
-            for each in ([each for each in request_ids if each in asked] or [_WHOLE])
+            PollRep(cert_req_id=number, check_after=each.check_after_seconds, reason=[each.text] if each.text else None)
+            for number, each in reported.items()
         ]
         body = encode_body(BodyType.POLL_REP, reports)
         return Answer(body_type=BodyType.POLL_REP, body=body, statuses=(status,))
@@ -87,8 +90,39 @@ def put_off(turn: Turn, pending: Pending, request_ids: Iterable[int] = ()) -> An
     if kind is None:
         body = encode(ErrorMsgContent(pki_status_info=status))
         return Answer(body_type=BodyType.ERROR, body=body, statuses=(status,))
-    responses = [CertResponse(cert_req_id=each, status=status) for each in request_ids]
+    responses = [
+        CertResponse(cert_req_id=number, status=waiting_status(each)) for number, each in (waiting or {}).items()
+    ]
     return Answer(body_type=kind, body=encode(CertRepMessage(response=responses)), statuses=(status,))
+
+
+def waiting_status(pending: Pending) -> PKIStatusInfo:
+    """ "waiting", with what the authority said."""
+    return PKIStatusInfo.make(PKIStatus.WAITING, *([pending.text] if pending.text else []))
+
+
+def keep_waiting(turn: Turn, waiting: Mapping[int, Pending]) -> None:
+    """Write down the request and what it waits for, for the pollReq to come."""
+    check, polled = turn.check, turn.polled
+    turn.request = _keep(check.message.der, check.outer) if polled is None else polled.begun.request
+    items = [wrap(0x30, encode(number) + encode(each.reference)) for number, each in waiting.items()]
+    turn.pending = wrap(0x30, b"".join(items))
+
+
+def references(pending: bytes | None) -> dict[int, bytes]:
+    """What the authority said, by the certReqIds that wait; -1 is a whole answer."""
+    found: dict[int, bytes] = {}
+    stored = pending or b"\x30\x00"
+    for start, end in elements(stored):
+        item = stored[start:end]
+        (a, b), (c, d) = elements(item)
+        found[decode(int, item[a:b])] = decode(bytes, item[c:d])
+    return found
+
+
+def reference(turn: Turn, request_id: int = _WHOLE) -> bytes | None:
+    """What the authority said when it put this off; None when it is asked for the first time."""
+    return None if turn.polled is None else references(turn.polled.begun.pending).get(request_id)
 
 
 def poll(turn: Turn, handlers: Mapping[BodyType, Handler]) -> Answer:
@@ -109,13 +143,14 @@ def poll(turn: Turn, handlers: Mapping[BodyType, Handler]) -> Answer:
     request, outer = _kept(begun.request or b"")
     original = admit(request, limits=check.message.limits, accept=ACCEPTED)
     asked = {each.cert_req_id for each in check.message.content()}
-    if not asked or not asked <= _request_ids(original) | {_WHOLE}:
+    if not asked or not asked <= references(begun.pending).keys() | {_WHOLE}:
         raise BadMessage(FailureInfo.BAD_REQUEST, "an unknown certReqId")
     # Two requests may have been put off while each of them was alone.
     if original.body_type is BodyType.KUR and check.signer and check.signer.state is CertificateState.UPDATING:
         raise BadMessage(FailureInfo.BAD_REQUEST, "an update of this certificate is not confirmed yet")
     single = original.body_type in REQUESTS and check.secret is not None and check.secret.single_use
-    if single and check.secret is not None and check.secret.used_at is not None:
+    used = check.secret is not None and check.secret.used_at is not None and not begun.certificates
+    if single and used:
         raise BadMessage(FailureInfo.NOT_AUTHORIZED, "not authorised to ask for another certificate")
     turn.polled = check
     before = replace(begun, state=TransactionState.CONFIRMING) if original.body_type is BodyType.CERT_CONF else None
@@ -157,9 +192,3 @@ def _kept(stored: bytes) -> tuple[bytes, Verified | None]:
         signature_algorithm=algorithm,
         identity=b"cert:" + facts(chain[0]).fingerprint,
     )
-
-
-def _request_ids(message: Message) -> set[int]:
-    if message.body_type not in REQUESTS or message.body_type is BodyType.P10CR:
-        return {_WHOLE}
-    return {each.cert_req.cert_req_id for each in message.content()}

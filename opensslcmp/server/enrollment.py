@@ -9,7 +9,9 @@ Source: RFC 9810, 5.3.1 to 5.3.4, 5.3.18, 5.3.22; RFC 9483, 4.1 and 4.4.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 from cryptography.hazmat.asn1 import TLV
 
@@ -41,15 +43,22 @@ from opensslcmp.context.protection import ProtectionKind
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, Rejected
 from opensslcmp.server.authority import CertificateRequest, Issued, Pending
-from opensslcmp.server.delay import ANSWER_TO, put_off
+from opensslcmp.server.delay import ANSWER_TO, keep_waiting, put_off, references, waiting_status
 from opensslcmp.server.rules import Stage, Wish
-from opensslcmp.server.store import CertificateRecord, CertificateState, TransactionState, certificate_key
+from opensslcmp.server.store import (
+    CertificateRecord,
+    CertificateState,
+    Revocation,
+    TransactionState,
+    certificate_key,
+)
 from opensslcmp.server.turn import Answer, Turn, refusal
 
 __all__ = ["confirm", "enroll", "wishes_of"]
 
 _IMPLICIT_CONFIRM = InfoTypeAndValue.make(oids.IT_IMPLICIT_CONFIRM, b"\x05\x00")
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
+_WHOLE = -1
 
 
 @structure
@@ -131,54 +140,77 @@ def enroll(turn: Turn) -> Answer:
     if turn.polled is None:
         check.open_transactions = turn.store.open_transactions(check.verified.identity)
         check.profile.check(Stage.OPENING, check)
-    return _answer(turn, check.message, wishes_of(check.message), turn.reference)
+    return _answer(turn, check.message, wishes_of(check.message))
 
 
-def _answer(turn: Turn, message: Message, wishes: list[Wish], pending: bytes | None) -> Answer:
+Outcome: TypeAlias = Issued | Pending | Rejected
+
+
+def _ask(turn: Turn, message: Message, wishes: list[Wish]) -> list[tuple[Wish, Outcome]]:
+    """What became of each wish that is not answered yet."""
+    check, polled = turn.check, turn.polled
+    waited = references(polled.begun.pending) if polled is not None else {}
+    asked = {each.cert_req_id for each in polled.message.content()} if polled is not None else set()
+    check.wishes = len(wishes)
+    outcomes: list[tuple[Wish, Outcome]] = []
+    for position, wish in enumerate(wishes):
+        number = wish.request_id
+        if polled is not None and number not in waited:
+            continue
+        check.wish, check.position = wish, position
+        outcome: Outcome
+        try:
+            if polled is None or number in asked or _WHOLE in asked:
+                outcome = _decide(turn, message, wish, waited.get(number))
+            else:
+                outcome = Pending(reference=waited[number])
+        except Exception as error:
+            outcome = refusal(error)
+        outcomes.append((wish, outcome))
+    return outcomes
+
+
+def _answer(turn: Turn, message: Message, wishes: list[Wish]) -> Answer:
     """Ask the authority for each wish, and put the answers into one message."""
     check = turn.check
-    check.wishes = len(wishes)
-    outcomes: list[Issued | Pending | Rejected] = []
-    for position, wish in enumerate(wishes):
-        check.wish, check.position = wish, position
-        try:
-            outcomes.append(_decide(turn, message, wish, pending))
-        except Exception as error:
-            outcomes.append(refusal(error))
-    waiting = [each for each in outcomes if isinstance(each, Pending)]
-    if waiting:
-        return put_off(turn, waiting[0], [wish.request_id for wish in wishes])
+    outcomes = _ask(turn, message, wishes)
+    waiting = {wish.request_id: each for wish, each in outcomes if isinstance(each, Pending)}
+    numbers = [wish.request_id for wish, _ in outcomes]
+    together = message.body_type is BodyType.KUR or len(set(numbers)) < len(numbers)
+    if waiting and (together or len(waiting) == len(numbers)):
+        first = next(iter(waiting.values()))
+        return put_off(turn, first, {number: waiting.get(number, first) for number in numbers})
 
+    before = turn.polled.begun if turn.polled is not None else None
+    turn.issued = before.certificates if before is not None else ()
     responses = []
     chain: dict[bytes, None] = {}
     roots: dict[bytes, None] = {}
     implicit = turn.implicit_confirm and message.implicit_confirm
     state = CertificateState.VALID if implicit else CertificateState.UNCONFIRMED
-    for wish, outcome in zip(wishes, outcomes, strict=True):
+    for wish, outcome in outcomes:
         if isinstance(outcome, Issued):
             responses.append(_accept(turn, message, wish, outcome, state))
             chain.update(dict.fromkeys(outcome.chain))
             roots.update(dict.fromkeys(outcome.ca_certificates))
+        elif isinstance(outcome, Pending):
+            responses.append(CertResponse(cert_req_id=wish.request_id, status=waiting_status(outcome)))
         else:
-            assert isinstance(outcome, Rejected)
             status = PKIStatusInfo.make(outcome.status, *outcome.text, failures=outcome.failures)
             responses.append(CertResponse(cert_req_id=wish.request_id, status=status))
     info: tuple[InfoTypeAndValue, ...] = ()
-    turn.request = turn.pending = None
-    if not turn.issued:
-        turn.state = TransactionState.CLOSED
-    elif implicit:
-        turn.state = TransactionState.CONFIRMED
+    now_issued = bool(turn.change.certificates)
+    if now_issued and implicit:
         info = (_IMPLICIT_CONFIRM,)
-    else:
-        turn.state = TransactionState.CONFIRMING
-        turn.deadline = turn.now + turn.confirm_wait_seconds
-        until = general_time(datetime.fromtimestamp(turn.deadline, UTC))
+    elif now_issued:
+        until = general_time(datetime.fromtimestamp(turn.now + turn.confirm_wait_seconds, UTC))
         info = (InfoTypeAndValue.make(oids.IT_CONFIRM_WAIT_TIME, encode(until)),)
-    if turn.issued and check.secret is not None and check.secret.single_use:
+    _settle(turn, waiting, unconfirmed=now_issued and not implicit)
+    first_issued = now_issued and (before is None or not before.certificates)
+    if first_issued and check.secret is not None and check.secret.single_use:
         turn.change.secret_used = check.verified.reference
     body_type = ANSWER_TO[message.body_type]
-    shown = body_type is BodyType.IP and check.verified.kind is ProtectionKind.MAC and turn.issued
+    shown = body_type is BodyType.IP and check.verified.kind is ProtectionKind.MAC and now_issued
     body = CertRepMessage(ca_pubs=[tlv(each) for each in roots] or None if shown else None, response=responses)
     return Answer(
         body_type=body_type,
@@ -187,6 +219,33 @@ def _answer(turn: Turn, message: Message, wishes: list[Wish], pending: bytes | N
         extra_certs=tuple(chain),
         statuses=tuple(each.status for each in responses),
     )
+
+
+def _settle(turn: Turn, waiting: Mapping[int, Pending], *, unconfirmed: bool) -> None:
+    """Where the transaction stands after an answer that decides about certificates.
+
+    Args:
+        unconfirmed: the answer has certificates that are to be confirmed.
+    """
+    turn.request = turn.pending = None
+    before = turn.polled.begun if turn.polled is not None else None
+    open_before = before is not None and _any_unconfirmed(turn, before.certificates)
+    if waiting:
+        turn.state = TransactionState.WAITING
+        keep_waiting(turn, waiting)
+        turn.deadline = turn.now + turn.wait_seconds if before is None else before.deadline
+        if unconfirmed:
+            turn.deadline = min(turn.deadline, turn.now + turn.confirm_wait_seconds)
+    elif unconfirmed or open_before:
+        turn.state = TransactionState.CONFIRMING
+        turn.deadline = turn.now + turn.confirm_wait_seconds
+    else:
+        turn.state = TransactionState.CONFIRMED if turn.issued else TransactionState.CLOSED
+
+
+def _any_unconfirmed(turn: Turn, certificates: tuple[tuple[int, bytes], ...]) -> bool:
+    records = [turn.store.certificate(key) for _, key in certificates]
+    return any(each is not None and each.state is CertificateState.UNCONFIRMED for each in records)
 
 
 def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> Issued | Pending:
@@ -282,10 +341,18 @@ def confirm(turn: Turn) -> Answer:
     transaction = check.begun
     check.statuses = tuple(check.message.content())
     statuses = {each.cert_req_id: each for each in check.statuses}
+    waits_for_more = transaction.state is TransactionState.WAITING and references(transaction.pending).keys() != {
+        _WHOLE
+    }
+    check.unconfirmed = waits_for_more and _any_unconfirmed(turn, transaction.certificates)
     found: list[tuple[CertificateRecord, bool]] = []
     for request_id, key in transaction.certificates or ((0, b""),):
         check.status, check.record = statuses.get(request_id), turn.store.certificate(key)
+        if check.record is not None and check.record.state is CertificateState.REVOKED:
+            check.revoked = turn.store.revocation(key)
         check.profile.check(Stage.CONFIRM, check)
+        if check.status is None and _was_confirmed(check.record, check.revoked):
+            continue  # by an earlier certConf, while others of the message were waited for
         info = check.status.status_info if check.status else None
         # A certificate without a status is rejected (RFC 9810, 5.3.18).
         accepted = check.status is not None and (info is None or info.status == PKIStatus.ACCEPTED)
@@ -297,6 +364,10 @@ def confirm(turn: Turn) -> Answer:
         ):  # while it waited, or whatever the profile says
             raise BadMessage(FailureInfo.CERT_REVOKED, "the certificate is not in force any more")
         pending = turn.authority.confirm(Issued(certificate=record.certificate), accepted)
+        if pending is not None and transaction.state is TransactionState.WAITING:
+            raise BadMessage(
+                FailureInfo.SYSTEM_UNAVAIL, "the confirmation cannot wait while requests do; try again later"
+            )
         if pending is not None:
             return put_off(turn, pending)
     updated: dict[bytes, bool] = {}
@@ -310,7 +381,19 @@ def confirm(turn: Turn) -> Answer:
             updated[record.updates] = updated.get(record.updates, False) or accepted
     for key, accepted in updated.items():
         turn.end_update(key, CertificateState.UPDATED if accepted else CertificateState.VALID)
-    taken = any(accepted for _, accepted in found)
-    turn.state = TransactionState.CONFIRMED if taken else TransactionState.CLOSED
+    taken = any(accepted for _, accepted in found) or len(found) < len(transaction.certificates)
     turn.issued = transaction.certificates
+    if transaction.state is TransactionState.WAITING:
+        turn.state, turn.deadline = TransactionState.WAITING, turn.now + turn.wait_seconds
+        turn.request, turn.pending = transaction.request, transaction.pending
+    else:
+        turn.state = TransactionState.CONFIRMED if taken else TransactionState.CLOSED
     return Answer(body_type=BodyType.PKICONF, body=b"\x05\x00")
+
+
+def _was_confirmed(record: CertificateRecord | None, revoked: Revocation | None) -> bool:
+    if record is None or record.state is CertificateState.UNCONFIRMED:
+        return False
+    return record.state is not CertificateState.REVOKED or (
+        revoked is not None and revoked.before is not CertificateState.UNCONFIRMED
+    )

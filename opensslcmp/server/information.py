@@ -9,7 +9,7 @@ from opensslcmp.asn1 import InfoTypeAndValue, encode_body, oids
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import BadMessage
 from opensslcmp.server.authority import InfoRequest, Pending
-from opensslcmp.server.delay import put_off
+from opensslcmp.server.delay import put_off, reference
 from opensslcmp.server.rules import Stage
 from opensslcmp.server.turn import Answer, Turn, refusal
 
@@ -44,7 +44,7 @@ def inform(turn: Turn) -> Answer:
             peer=check.peer,
             now=turn.moment,
             transaction_id=check.message.transaction_id or b"",
-            pending=turn.reference,
+            pending=reference(turn),
         )
         try:
             found = turn.authority.info(request)

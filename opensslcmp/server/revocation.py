@@ -10,7 +10,7 @@ from opensslcmp.context.certificates import facts, same_name
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage
 from opensslcmp.server.authority import Pending, RevocationRequest
-from opensslcmp.server.delay import put_off
+from opensslcmp.server.delay import put_off, reference
 from opensslcmp.server.rules import Stage, wanted_reason
 from opensslcmp.server.store import CertificateRecord, CertificateState, certificate_key
 from opensslcmp.server.turn import Answer, Turn, refusal
@@ -73,7 +73,7 @@ def _revoke(turn: Turn, details: RevDetails) -> tuple[CertificateRecord, str] | 
             peer=check.peer,
             now=turn.moment,
             transaction_id=check.message.transaction_id or b"",
-            pending=turn.reference,
+            pending=reference(turn),
         )
     )
     if pending is not None:

@@ -160,6 +160,7 @@ class Check:
         inner: the messages in a nested one.
         outer: who protected the nested message that this one came in; ``batched``: as one of a batch.
         revoked: why and when it was, or None.
+        unconfirmed: some certificate of the transaction is to be confirmed while others of its message are waited for.
         signer_held: the signer's certificate is on hold, and not revoked for good.
     """
 
@@ -193,6 +194,7 @@ class Check:
     issued_here: bool = False
     listed: bool = False
     revoked: Revocation | None = None
+    unconfirmed: bool = False
     signer_held: bool = False
 
     @property
@@ -921,13 +923,20 @@ _CONF = frozenset((B.CERT_CONF,))
 @_rule(Stage.CONFIRM, F.CERT_CONFIRMED, "RFC 9810, 5.3.18", bodies=_CONF)
 def nothing_is_confirmed_yet(check: Check) -> str | None:
     """The certificates of the transaction are not confirmed already, explicitly or implicitly."""
-    return "confirmed already" if check.begun.state is TransactionState.CONFIRMED else None
+    status, record = check.status, check.record
+    settled = {CertificateState.VALID, CertificateState.UPDATING, CertificateState.UPDATED}
+    again = status is not None and record is not None and record.state in settled
+    return "confirmed already" if again or check.begun.state is TransactionState.CONFIRMED else None
 
 
 @_rule(Stage.CONFIRM, F.BAD_REQUEST, "RFC 9810, 5.3.18", bodies=_CONF)
 def confirmation_is_expected(check: Check) -> str | None:
     """The transaction has certificates that wait for their confirmation."""
-    return None if check.begun.state is TransactionState.CONFIRMING else "no certificate is to be confirmed"
+    begun = check.begun
+    expected = begun.state is TransactionState.CONFIRMING or (
+        begun.state is TransactionState.WAITING and begun.body_type in REQUESTS and check.unconfirmed
+    )
+    return None if expected else "no certificate is to be confirmed"
 
 
 @_rule(Stage.CONFIRM, F.BAD_CERT_ID, "RFC 9810, 5.3.18", bodies=_CONF)

@@ -74,11 +74,6 @@ class Turn:
         return self.asked
 
     @property
-    def reference(self) -> bytes | None:
-        """What the authority said when it put the message off; None when it is asked for the first time."""
-        return self.polled.begun.pending if self.polled is not None else None
-
-    @property
     def moment(self) -> datetime:
         """``now`` for people."""
         return datetime.fromtimestamp(self.now, UTC)

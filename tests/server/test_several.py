@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from opensslcmp.asn1 import InfoTypeAndValue, Message, PKIStatusInfo, encode_info, oids
+from opensslcmp.asn1 import InfoTypeAndValue, Message, PKIStatusInfo, PollReq, encode_info, oids
 from opensslcmp.context.certificates import facts
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
-from opensslcmp.server import IssuingProfile
+from opensslcmp.errors import Rejected
+from opensslcmp.server import CertificateRequest, Issued, IssuingProfile, Pending
 from opensslcmp.server.rules import PROFILES, RFC9810
 from opensslcmp.server.store import CertificateState, certificate_key
-from tests.server.device import KEYS, conf, crmf, name, revocation, said
+from tests.server.device import KEYS, Device, conf, crmf, name, revocation, said
 from tests.server.world import World
 
 B, F, S = BodyType, FailureInfo, PKIStatus
@@ -202,3 +203,192 @@ def test_whether_a_key_is_used_again_is_said_by_the_profile_that_is_named(make: 
     assert said(signing.ask(B.CR, crmf(KEYS[0], "CN=other"))) == (B.CP, None)
     assert said(signing.ask(B.KUR, crmf(KEYS[0]))) == (B.KUP, F.BAD_CERT_TEMPLATE)
     assert said(signing.ask(B.KUR, crmf(KEYS[0]), general_info=named("again"))) == (B.KUP, None)
+
+
+# -- each waits on its own (RFC 9810, 5.3.22) -----------------------------------------------------------------------
+
+
+class Choosy:
+    """An authority that says "later" to some certReqIds."""
+
+    def __init__(self, world: World, *later: int) -> None:
+        self.ca = world.ca
+        self.later = set(later)
+        self.asked: list[tuple[int, bytes | None]] = []
+        self.refuses: set[int] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ca, name)
+
+    def issue(self, request: CertificateRequest) -> Issued | Pending:
+        self.asked.append((request.cert_req_id, request.pending))
+        if request.cert_req_id in self.refuses:
+            raise Rejected(F.NOT_AUTHORIZED, "no")
+        if request.cert_req_id in self.later:
+            text = f"later {request.cert_req_id}"
+            return Pending(check_after_seconds=request.cert_req_id + 5, text=text, reference=text.encode())
+        return self.ca.issue(request)
+
+
+def waiting(make: Callable[..., World], *later: int, **options: Any) -> tuple[World, Choosy, Device]:
+    world = make(profile=SEVERAL)
+    choosy = Choosy(world, *later)
+    return world, choosy, world.device(handle=world.again(choosy, profile=SEVERAL, **options).handle)
+
+
+def all_statuses(answer: Message) -> list[tuple[int, int, FailureInfo | None]]:
+    return [
+        (each.cert_req_id, each.status.status, next(iter(each.status.failures), None))
+        for each in answer.content().response
+    ]
+
+
+def polled(device: Device, *numbers: int) -> Message:
+    return device.send(B.POLL_REQ, [PollReq(cert_req_id=number) for number in numbers])
+
+
+BOTH = pytest.mark.parametrize("store", ["memory", "sql"], indirect=True)
+
+
+@BOTH
+def test_what_is_decided_is_answered_and_confirmed_while_the_rest_is_waited_for(make: Callable[..., World]) -> None:
+    world, choosy, device = waiting(make, 1, 2)
+    first = device.ask(B.IR, *THREE)
+    assert all_statuses(first) == [(0, S.ACCEPTED, None), (1, S.WAITING, None), (2, S.WAITING, None)]
+    assert [each.status.text for each in first.content().response] == [(), ("later 1",), ("later 2",)]
+    assert first.confirm_wait_time is not None
+    (one,) = certificates(first)
+    assert said(device.confirm(one)) == (B.PKICONF, None)
+    assert state(world, one) is CertificateState.VALID
+
+    report = polled(device, 1, 2)
+    told = [(each.cert_req_id, each.check_after, each.reason) for each in report.content()]
+    assert told == [(1, 6, ["later 1"]), (2, 7, ["later 2"])]
+    assert said(polled(device, 0)) == (B.ERROR, F.BAD_REQUEST)  # that one is answered
+
+    choosy.later.remove(2)
+    second = polled(device, 1, 2)
+    assert all_statuses(second) == [(1, S.WAITING, None), (2, S.ACCEPTED, None)]
+    (three,) = certificates(second)
+    assert said(device.send(B.CERT_CONF, [conf(one)])) == (B.ERROR, F.CERT_CONFIRMED)
+    assert said(device.send(B.CERT_CONF, [conf(three, request_id=2)])) == (B.PKICONF, None)
+    assert [state(world, each) for each in (one, three)] == [CertificateState.VALID] * 2
+    assert said(device.send(B.CERT_CONF, [])) == (B.ERROR, F.BAD_REQUEST)
+
+    choosy.later.clear()
+    third = polled(device, -1)
+    assert all_statuses(third) == [(1, S.ACCEPTED, None)]
+    (two,) = certificates(third)
+    assert said(device.send(B.CERT_CONF, [conf(two, request_id=1)])) == (B.PKICONF, None)
+    assert [state(world, each) for each in (one, two, three)] == [CertificateState.VALID] * 3
+    assert said(polled(device, 1)) == (B.ERROR, F.BAD_REQUEST)
+    assert said(device.send(B.CERT_CONF, [conf(two, request_id=1)])) == (B.ERROR, F.CERT_CONFIRMED)
+    # Each was asked with what was said of it, and not again once it was decided.
+    assert choosy.asked.count((0, None)) == 1
+    assert {each for each in choosy.asked if each[1]} == {(1, b"later 1"), (2, b"later 2")}
+
+
+def test_only_what_is_polled_for_is_asked_anew(make: Callable[..., World]) -> None:
+    _, choosy, device = waiting(make, 0, 1, 2)
+    assert {status for _, status, _ in all_statuses(device.ask(B.IR, *THREE))} == {S.WAITING}
+    choosy.later.clear()
+    choosy.asked.clear()
+    answer = polled(device, 1)
+    assert all_statuses(answer) == [(0, S.WAITING, None), (1, S.ACCEPTED, None), (2, S.WAITING, None)]
+    assert choosy.asked == [(1, b"later 1")]
+    assert all_statuses(polled(device, 0, 2)) == [(0, S.ACCEPTED, None), (2, S.ACCEPTED, None)]
+
+
+@BOTH
+def test_certificates_are_confirmed_together_when_nothing_is_waited_for_any_more(make: Callable[..., World]) -> None:
+    world, choosy, device = waiting(make, 1)
+    issued = certificates(device.ask(B.IR, *THREE))
+    choosy.later.clear()
+    issued.insert(1, *certificates(polled(device, 1)))
+    statuses = [conf(each, request_id=at) for at, each in enumerate(issued)]
+    assert said(device.send(B.CERT_CONF, statuses)) == (B.PKICONF, None)
+    assert [state(world, each) for each in issued] == [CertificateState.VALID] * 3
+
+
+def test_a_refusal_is_told_at_once_or_later_without_the_others(make: Callable[..., World]) -> None:
+    world, choosy, device = waiting(make, 1, 2)
+    choosy.refuses = {0}
+    assert all_statuses(device.ask(B.IR, *THREE)) == [
+        (0, S.REJECTION, F.NOT_AUTHORIZED),
+        (1, S.WAITING, None),
+        (2, S.WAITING, None),
+    ]
+    choosy.refuses, choosy.later = {1}, {2}
+    assert all_statuses(polled(device, 1, 2)) == [(1, S.REJECTION, F.NOT_AUTHORIZED), (2, S.WAITING, None)]
+    choosy.refuses = {2}
+    assert all_statuses(polled(device, 2)) == [(2, S.REJECTION, F.NOT_AUTHORIZED)]
+    assert said(polled(device, 2)) == (B.ERROR, F.BAD_REQUEST)
+    assert world.store.open_transactions(b"mac:device")[1] == 0
+
+
+@BOTH
+def test_what_is_not_confirmed_in_time_ends_the_waiting_too(make: Callable[..., World]) -> None:
+    world, _, device = waiting(make, 1)
+    issued = certificates(device.ask(B.IR, *THREE))
+    world.clock.now += 599
+    assert said(polled(device, 1)) == (B.POLL_REP, None)
+    world.clock.now += 2
+    assert said(polled(device, 1)) == (B.ERROR, F.BAD_REQUEST)
+    assert {state(world, each) for each in issued} == {CertificateState.REVOKED}
+
+
+def test_what_was_confirmed_stays_when_the_waiting_ends(make: Callable[..., World]) -> None:
+    world, _, device = waiting(make, 1, 2)
+    (one,) = certificates(device.ask(B.IR, *THREE))
+    assert said(device.confirm(one)) == (B.PKICONF, None)
+    world.clock.now += 7 * 86400 + 1
+    assert said(polled(device, 1)) == (B.ERROR, F.BAD_REQUEST)
+    assert state(world, one) is CertificateState.VALID
+
+
+def test_implicit_confirmation_is_granted_with_each_answer(make: Callable[..., World]) -> None:
+    world, choosy, device = waiting(make, 1)
+    first = device.ask(B.IR, *THREE, implicit=True)
+    assert first.implicit_confirm
+    assert {state(world, each) for each in certificates(first)} == {CertificateState.VALID}
+    assert said(device.send(B.CERT_CONF, [])) == (B.ERROR, F.BAD_REQUEST)
+    choosy.later.clear()
+    second = polled(device, 1)
+    assert second.implicit_confirm
+    assert state(world, *certificates(second)) is CertificateState.VALID
+    assert said(device.send(B.CERT_CONF, [])) == (B.ERROR, F.CERT_CONFIRMED)
+
+
+@BOTH
+def test_a_secret_for_one_transaction_is_good_for_all_that_it_waits_for(make: Callable[..., World]) -> None:
+    world, choosy, device = waiting(make, 1)
+    world.ca.add_secret("once", "secret", single_use=True)
+    device = world.device("once", handle=device.handle)
+    assert len(certificates(device.ask(B.IR, *THREE))) == 2
+    choosy.later.clear()
+    assert all_statuses(polled(device, 1)) == [(1, S.ACCEPTED, None)]
+    assert said(device.ask(B.IR, THREE[0])) == (B.ERROR, F.NOT_AUTHORIZED)
+
+
+def test_the_updates_of_a_certificate_wait_together(make: Callable[..., World]) -> None:
+    world, choosy, device = waiting(make, 1)
+    old = world.device(handle=world.responder.handle).enroll(KEYS[0])
+    signing = device.signing(old, KEYS[0])
+    updates = [crmf(KEYS[at + 1], request_id=at, old=old) for at in range(2)]
+    assert all_statuses(signing.ask(B.KUR, *updates)) == [(0, S.WAITING, None), (1, S.WAITING, None)]
+    assert said(polled(signing, 0, 1)) == (B.POLL_REP, None)
+    choosy.later.clear()
+    answer = polled(signing, 0, 1)
+    assert all_statuses(answer) == [(0, S.ACCEPTED, None), (1, S.ACCEPTED, None)]
+    statuses = [conf(each, request_id=at) for at, each in enumerate(certificates(answer))]
+    assert said(signing.send(B.CERT_CONF, statuses)) == (B.PKICONF, None)
+
+
+def test_a_confirmation_that_would_have_to_wait_itself_is_put_off_without_a_trace(make: Callable[..., World]) -> None:
+    _, choosy, device = waiting(make, 1)
+    choosy.confirm = lambda issued, accepted: Pending()  # type: ignore[attr-defined]
+    issued = certificates(device.ask(B.IR, *THREE))
+    statuses = [conf(issued[0]), conf(issued[1], request_id=2)]
+    assert said(device.send(B.CERT_CONF, statuses)) == (B.ERROR, F.SYSTEM_UNAVAIL)
+    del choosy.confirm  # type: ignore[attr-defined]
+    assert said(device.send(B.CERT_CONF, statuses)) == (B.PKICONF, None)
