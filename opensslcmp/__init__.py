@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from opensslcmp.asn1 import admit
     from opensslcmp.client.async_session import AsyncSession
     from opensslcmp.client.context import Context
+    from opensslcmp.client.failover import Retry
+    from opensslcmp.client.journal import Journal
+    from opensslcmp.client.pending import Pending
     from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate
     from opensslcmp.client.session import Session
     from opensslcmp.context.certificates import Trust
@@ -42,15 +45,18 @@ __all__ = [
     "FailureInfo",
     "Info",
     "Issued",
+    "Journal",
     "MacParameters",
     "OpenSSLError",
     "PKIStatus",
+    "Pending",
     "PrivateKey",
     "Protection",
     "ProtectionError",
     "ProtectionKind",
     "Rejected",
     "RequestTemplate",
+    "Retry",
     "RevocationReason",
     "Revoked",
     "RootCaUpdate",
@@ -72,6 +78,9 @@ _HOMES = {
     "asn1": ("admit",),
     "client.async_session": ("AsyncSession",),
     "client.context": ("Context",),
+    "client.failover": ("Retry",),
+    "client.journal": ("Journal",),
+    "client.pending": ("Pending",),
     "client.results": ("Info", "Issued", "Protection", "RequestTemplate", "Revoked", "RootCaUpdate"),
     "client.session": ("Session",),
     "context.certificates": ("Trust",),

@@ -118,7 +118,17 @@ class Rejected(CMPError):
 
 
 class TransportError(CMPError):
-    """No answer arrived, or none that is a PKIMessage."""
+    """No answer arrived, or none that is a PKIMessage.
+
+    Attributes:
+        http_status: of an HTTP answer without a PKIMessage; None when there was none.
+        retry_after_seconds: when that answer asked to come again (RFC 9110, 10.2.3); None when it said nothing.
+    """
+
+    def __init__(self, *text: str, http_status: int | None = None, retry_after_seconds: float | None = None) -> None:
+        self.http_status = http_status
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(*text)
 
 
 class TimedOut(TransportError):

@@ -107,13 +107,14 @@ def enroll(
     kind: Literal["ir", "cr"] = "cr" if cmd == "cr" else "ir"
 
     def run(session: Session, key: PrivateKey | None) -> Issued:
-        return session.enroll(
+        issued: Issued = session.enroll(
             key=session.context.own_key if key is None else key,
             kind=kind,
             issuer=issuer,
             profile=client.profile,
             **request.more,
         )
+        return issued
 
     _issue(client, request, run)
 

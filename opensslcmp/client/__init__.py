@@ -3,6 +3,9 @@
 from opensslcmp.client.async_session import AsyncSession
 from opensslcmp.client.context import Context, NameSource
 from opensslcmp.client.exchange import Waits
+from opensslcmp.client.failover import Retry
+from opensslcmp.client.journal import Journal
+from opensslcmp.client.pending import Pending
 from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate
 from opensslcmp.client.session import Session
 
@@ -11,9 +14,12 @@ __all__ = [
     "Context",
     "Info",
     "Issued",
+    "Journal",
     "NameSource",
+    "Pending",
     "Protection",
     "RequestTemplate",
+    "Retry",
     "Revoked",
     "RootCaUpdate",
     "Session",

@@ -16,14 +16,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack, cast, overload
 
 from cryptography import x509
 
 from opensslcmp.client import operations
 from opensslcmp.client.context import Context, NameSource
-from opensslcmp.client.operations import InfoItem, Validity
+from opensslcmp.client.journal import Journal
+from opensslcmp.client.operations import CSROptions, EnrollOptions, InfoItem, Result, UpdateOptions, Validity
+from opensslcmp.client.pending import Pending
 from opensslcmp.client.results import Info, Issued, RequestTemplate, Revoked, RootCaUpdate
+from opensslcmp.client.session import several
 from opensslcmp.credentials import CertificateSource, KeySource
 from opensslcmp.enums import RevocationReason
 
@@ -41,9 +44,10 @@ class AsyncSession:
     Args:
         context: who, whom and how.
         transport: something with ``send(request, timeout_seconds)``, or a function from bytes to bytes, async or not. By
-            default HTTP to ``context.server``, over at most ``context.max_connections`` connections of this session's own.
-            What is not async runs on the event loop's thread, so it should not wait.
+            default HTTP to ``context.servers``, over at most ``context.max_connections`` connections of this session's own to
+            each. What is not async runs on the event loop's thread, so it should not wait. Or several, as for ``Session``.
         sleep: how to wait between polls, async or not; by default ``anyio.sleep``.
+        journal: as for ``Session``; written in a thread, many entries with one fsync.
 
     An operation takes and gives what it does on ``Session``, and raises the same; ``confirm`` may be async. A cancelled
     operation tells the server that it broke off, within 5 seconds, and then ends as cancelled. RSA keys are made in a
@@ -59,6 +63,7 @@ class AsyncSession:
         transport: Any = None,
         *,
         sleep: Callable[[float], Awaitable[None] | None] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         try:
             from opensslcmp.client import greenlets
@@ -69,15 +74,16 @@ class AsyncSession:
                 "AsyncSession needs greenlet and anyio: pip install 'opensslcmp[async]'", name=error.name
             ) from error
         self.context = context
-        self._own = context.async_transport() if transport is None else None
-        carrier = self._own or transport
-        send = getattr(carrier, "send", None)
-        if send is None and not callable(carrier):
-            raise TypeError("a transport has send(), or is a function from bytes to bytes")
+        self.journal = journal
+        self._own: Sequence[Any] = context.async_transports() if transport is None else ()
+        ways = []
+        for carrier in self._own or several(transport):
+            send = getattr(carrier, "send", None)
+            if send is None and not callable(carrier):
+                raise TypeError("a transport has send(), or is a function from bytes to bytes")
+            ways.append(greenlets.Way(send or _Function(carrier), keeps_time=send is not None))
         self._greenlets = greenlets
-        self._outside = greenlets.Outside(
-            send or (lambda request, timeout_seconds: carrier(request)), keeps_time=send is not None
-        )
+        self._outside = greenlets.Outside(tuple(ways), journal=None if journal is None else greenlets.Writer(journal))
         if sleep is not None:
             self._outside = replace(self._outside, sleep=sleep)
 
@@ -89,12 +95,28 @@ class AsyncSession:
         if confirm is not None:
             outside = replace(outside, confirm=confirm)
             options["confirm"] = self._greenlets.ask_to_confirm
-        generate = options.get("generate")
-        if generate is not None and generate.startswith("rsa") and arguments[1] is None:
-            key = await self._greenlets.beside_the_loop(generate)
-            arguments = (arguments[0], key, *arguments[2:])
-            options["generate"] = None
-        return await self._greenlets.run(outside, operation, self.context, *arguments, **options)
+        result = await self._greenlets.run(outside, operation, self.context, *arguments, **options)
+        return cast("T", result.bound_to(self)) if isinstance(result, Pending) else result
+
+    @overload
+    async def enroll(
+        self,
+        subject: NameSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: Literal[True] = True,
+        **options: Unpack[EnrollOptions],
+    ) -> Issued: ...
+
+    @overload
+    async def enroll(
+        self,
+        subject: NameSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: bool,
+        **options: Unpack[EnrollOptions],
+    ) -> Issued | Pending: ...
 
     async def enroll(
         self,
@@ -113,7 +135,9 @@ class AsyncSession:
         token: str | None = None,
         implicit_confirm: bool | None = None,
         confirm: AsyncConfirm | None = None,
-    ) -> Issued:
+        wait: bool = True,
+        label: str | None = None,
+    ) -> Issued | Pending:
         """``Session.enroll``, awaited."""
         return await self._run(
             operations.enroll,
@@ -131,7 +155,27 @@ class AsyncSession:
             token=token,
             implicit_confirm=implicit_confirm,
             confirm=confirm,
+            wait=wait,
+            label=label,
         )
+
+    @overload
+    async def enroll_csr(
+        self,
+        request: x509.CertificateSigningRequest | bytes,
+        *,
+        wait: Literal[True] = True,
+        **options: Unpack[CSROptions],
+    ) -> Issued: ...
+
+    @overload
+    async def enroll_csr(
+        self,
+        request: x509.CertificateSigningRequest | bytes,
+        *,
+        wait: bool,
+        **options: Unpack[CSROptions],
+    ) -> Issued | Pending: ...
 
     async def enroll_csr(
         self,
@@ -140,11 +184,39 @@ class AsyncSession:
         profile: str | Sequence[str] | None = None,
         implicit_confirm: bool | None = None,
         confirm: AsyncConfirm | None = None,
-    ) -> Issued:
+        wait: bool = True,
+        label: str | None = None,
+    ) -> Issued | Pending:
         """``Session.enroll_csr``, awaited."""
         return await self._run(
-            operations.enroll_csr, request, profile=profile, implicit_confirm=implicit_confirm, confirm=confirm
+            operations.enroll_csr,
+            request,
+            profile=profile,
+            implicit_confirm=implicit_confirm,
+            confirm=confirm,
+            wait=wait,
+            label=label,
         )
+
+    @overload
+    async def update(
+        self,
+        certificate: CertificateSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: Literal[True] = True,
+        **options: Unpack[UpdateOptions],
+    ) -> Issued: ...
+
+    @overload
+    async def update(
+        self,
+        certificate: CertificateSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: bool,
+        **options: Unpack[UpdateOptions],
+    ) -> Issued | Pending: ...
 
     async def update(
         self,
@@ -161,7 +233,9 @@ class AsyncSession:
         profile: str | Sequence[str] | None = None,
         implicit_confirm: bool | None = None,
         confirm: AsyncConfirm | None = None,
-    ) -> Issued:
+        wait: bool = True,
+        label: str | None = None,
+    ) -> Issued | Pending:
         """``Session.update``, awaited."""
         return await self._run(
             operations.update,
@@ -177,7 +251,31 @@ class AsyncSession:
             profile=profile,
             implicit_confirm=implicit_confirm,
             confirm=confirm,
+            wait=wait,
+            label=label,
         )
+
+    @overload
+    async def revoke(
+        self,
+        certificate: CertificateSource | None = None,
+        *,
+        issuer: NameSource | None = None,
+        serial_number: int | None = None,
+        reason: RevocationReason | None = None,
+        wait: Literal[True] = True,
+    ) -> Revoked: ...
+
+    @overload
+    async def revoke(
+        self,
+        certificate: CertificateSource | None = None,
+        *,
+        issuer: NameSource | None = None,
+        serial_number: int | None = None,
+        reason: RevocationReason | None = None,
+        wait: bool,
+    ) -> Revoked | Pending: ...
 
     async def revoke(
         self,
@@ -186,15 +284,44 @@ class AsyncSession:
         issuer: NameSource | None = None,
         serial_number: int | None = None,
         reason: RevocationReason | None = None,
-    ) -> Revoked:
+        wait: bool = True,
+    ) -> Revoked | Pending:
         """``Session.revoke``, awaited."""
         return await self._run(
-            operations.revoke, certificate, issuer=issuer, serial_number=serial_number, reason=reason
+            operations.revoke, certificate, issuer=issuer, serial_number=serial_number, reason=reason, wait=wait
         )
 
-    async def request_info(self, *items: InfoItem, profile: str | Sequence[str] | None = None) -> tuple[Info, ...]:
+    @overload
+    async def request_info(
+        self, *items: InfoItem, profile: str | Sequence[str] | None = None, wait: Literal[True] = True
+    ) -> tuple[Info, ...]: ...
+
+    @overload
+    async def request_info(
+        self, *items: InfoItem, profile: str | Sequence[str] | None = None, wait: bool
+    ) -> tuple[Info, ...] | Pending: ...
+
+    async def request_info(
+        self, *items: InfoItem, profile: str | Sequence[str] | None = None, wait: bool = True
+    ) -> tuple[Info, ...] | Pending:
         """``Session.request_info``, awaited."""
-        return await self._run(operations.request_info, *items, profile=profile)
+        return await self._run(operations.request_info, *items, profile=profile, wait=wait)
+
+    async def resume(
+        self,
+        pending: Pending,
+        key: KeySource | None = None,
+        *,
+        password: bytes | None = None,
+        confirm: AsyncConfirm | None = None,
+        wait: bool = True,
+    ) -> Result | Pending:
+        """``Session.resume``, awaited."""
+        return await self._run(operations.resume, pending, key, password=password, confirm=confirm, wait=wait)
+
+    async def abandon(self, pending: Pending) -> None:
+        """``Session.abandon``, awaited."""
+        await self._run(operations.abandon, pending)
 
     async def ca_certificates(self) -> tuple[x509.Certificate, ...]:
         """``Session.ca_certificates``, awaited."""
@@ -222,8 +349,8 @@ class AsyncSession:
 
     async def aclose(self) -> None:
         """Close the connections that are the session's own; a transport given to it stays as it is."""
-        if self._own is not None:
-            await self._own.close()
+        for transport in self._own:
+            await transport.close()
 
     async def __aenter__(self) -> AsyncSession:
         return self
@@ -232,6 +359,18 @@ class AsyncSession:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class _Function:
+    """A function from bytes to bytes as ``send``."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[bytes], Any]) -> None:
+        self._function = function
+
+    def __call__(self, request: bytes, timeout_seconds: float) -> Any:
+        return self._function(request)
 
 
 _EXTRA = frozenset(("greenlet", "anyio", "sniffio"))

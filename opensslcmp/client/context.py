@@ -8,16 +8,19 @@ ever within reach of caPubs, and these are handed out in results.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
 from opensslcmp.asn1 import NULL_DN, Limits, Message
+from opensslcmp.client.failover import Retry, Servers
 from opensslcmp.context.certificates import Trust, facts, load_certificate, load_certificates
 from opensslcmp.context.protection import (
     MacLimits,
@@ -45,6 +48,8 @@ class Context:
 
     Args:
         server: URL, such as ``http://ca.example/.well-known/cmp``; may be None where sessions get a transport of their own.
+        servers: URLs of several servers with one state, the one to ask first first; instead of ``server``.
+        retry: how often a message is sent until it is answered; by default five times with several servers, else once.
         credential: ``SharedSecret`` or ``Signer``; None only with ``unprotected_requests``.
         trusted: anchors for the signatures of the server. Without them, and without ``pinned``, only a MAC is accepted.
         untrusted: intermediates that help to build paths.
@@ -57,6 +62,7 @@ class Context:
         connect_timeout_seconds, message_timeout_seconds: of one connection and one round trip.
         total_timeout_seconds: of a whole transaction with its polling.
         min_poll_seconds, max_poll_seconds: what a server's checkAfter is clamped to.
+        max_wait_seconds: how long a ``Pending`` may wait for the server from its request on, over all who resume it.
         proxy: URL of an HTTP proxy; ``no_proxy`` names servers to reach without it.
         tls: a ``transport.TLS``: trust, client certificate, host name check.
         max_connections: to the server at one time; a message waits for one to become free, as long as its timeout lasts.
@@ -86,6 +92,8 @@ class Context:
         self,
         server: str | None = None,
         *,
+        servers: Sequence[str] = (),
+        retry: Retry | None = None,
         credential: Credential | Protector | None = None,
         trusted: Certificates = (),
         untrusted: Certificates = (),
@@ -100,6 +108,7 @@ class Context:
         total_timeout_seconds: float = 3600.0,
         min_poll_seconds: float = 1.0,
         max_poll_seconds: float = 600.0,
+        max_wait_seconds: float = 7 * 86400.0,
         proxy: str | None = None,
         no_proxy: str | None = None,
         tls: Any = None,
@@ -129,6 +138,7 @@ class Context:
             ("message_timeout_seconds", message_timeout_seconds),
             ("total_timeout_seconds", total_timeout_seconds),
             ("max_poll_seconds", max_poll_seconds),
+            ("max_wait_seconds", max_wait_seconds),
         ):
             if not (seconds > 0 and math.isfinite(seconds)):
                 raise ValueError(f"{name} must be finite and above 0")
@@ -140,18 +150,19 @@ class Context:
             raise ValueError("implicit_confirm and disable_confirm exclude each other")
         if validity_days < 0:
             raise ValueError("validity_days must not be negative")
-        self._secret: SharedSecret | None = None
-        if isinstance(credential, SharedSecret):
-            if owf or mac:
-                parameters = dataclasses.replace(
-                    credential.parameters, owf=owf or credential.parameters.owf, mac=mac or credential.parameters.mac
-                )
-                credential = SharedSecret(credential.reference, credential.secret, parameters=parameters)
-            self._secret = credential
-        elif digest is not None and credential is not None and getattr(credential, "digest", "") is None:
-            credential = dataclasses.replace(credential, digest=digest)  # type: ignore[type-var]
-        self.protector: Protector | None = None if credential is None else protector_for(credential)
-        self.server = server
+        if isinstance(servers, str):
+            raise TypeError("servers takes several URLs, server takes one")
+        if server is not None and servers:
+            raise ValueError("either server or servers")
+        self._owf, self._mac = owf, mac
+        self.digest = digest
+        self.protector: Protector | None
+        self._secret: SharedSecret | None
+        self.protector, self._secret = self._of(credential)
+        self.servers: tuple[str, ...] = tuple(servers) or (() if server is None else (server,))
+        self.server = self.servers[0] if self.servers else None
+        self.retry = retry or Retry(attempts=1 if len(self.servers) < 2 else 5)
+        self.health = Servers(self.retry)
         self.trusted: tuple[bytes, ...] = _load(trusted)
         self.untrusted: tuple[bytes, ...] = _load(untrusted)
         self.extra_certificates: tuple[bytes, ...] = _load(extra_certificates)
@@ -160,12 +171,14 @@ class Context:
         new_anchors = _load(certificates_trusted)
         self.certificate_trust = Trust(new_anchors, untrusted=self.untrusted) if new_anchors else None
         self.expected_sender: bytes | None = None if expected_sender is None else name_from(expected_sender)
+        self._given_recipient = recipient
         self.recipient: bytes = self._recipient(recipient)
         self.connect_timeout_seconds = connect_timeout_seconds
         self.message_timeout_seconds = message_timeout_seconds
         self.total_timeout_seconds = total_timeout_seconds
         self.min_poll_seconds = min(min_poll_seconds, max_poll_seconds)
         self.max_poll_seconds = max_poll_seconds
+        self.max_wait_seconds = max_wait_seconds
         self.proxy = proxy
         self.no_proxy = no_proxy
         self.tls = tls
@@ -173,7 +186,6 @@ class Context:
         self.implicit_confirm = implicit_confirm
         self.disable_confirm = disable_confirm
         self.popo = popo
-        self.digest = digest
         self.validity_days = validity_days
         self.default_sans = default_sans
         self.sans_critical = sans_critical
@@ -185,7 +197,7 @@ class Context:
         self.permit_ta_in_extra_certs_for_ir = permit_ta_in_extra_certs_for_ir
         self.limits = limits or Limits()
         self.mac_limits = mac_limits or MacLimits()
-        self._transport: Any = None
+        self._transports: list[Any] = []
         self._lock = threading.Lock()
         self._frozen = True
 
@@ -215,21 +227,63 @@ class Context:
         """The PrivateKey we sign with; None for a shared secret."""
         return self.protector.key if isinstance(self.protector, SignatureProtector) else None
 
+    def with_credential(self, credential: Credential | Protector) -> Context:
+        """The same context for another party: everything loaded, the connections and what is known of the servers are shared.
+
+        Raises:
+            ValueError, OpenSSLError: the credential cannot be used.
+        """
+        other = copy.copy(self)
+        protector, secret = self._of(credential)
+        for name, value in (("protector", protector), ("_secret", secret)):
+            object.__setattr__(other, name, value)
+        object.__setattr__(other, "recipient", other._recipient(self._given_recipient))
+        return other
+
+    def _of(self, credential: Credential | Protector | None) -> tuple[Protector | None, SharedSecret | None]:
+        """What protects, and the secret that answers are verified with."""
+        secret = None
+        if isinstance(credential, SharedSecret):
+            if self._owf or self._mac:
+                given = credential.parameters
+                parameters = dataclasses.replace(given, owf=self._owf or given.owf, mac=self._mac or given.mac)
+                credential = SharedSecret(credential.reference, credential.secret, parameters=parameters)
+            secret = credential
+        elif self.digest is not None and credential is not None and getattr(credential, "digest", "") is None:
+            credential = dataclasses.replace(credential, digest=self.digest)  # type: ignore[type-var]
+        return None if credential is None else protector_for(credential), secret
+
+    @property
+    def shown_server(self) -> str | None:
+        """The first server's URL, without user and password, and without a query."""
+        if self.server is None:
+            return None
+        parts = urlsplit(self.server)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
     def transport(self) -> Any:
         """The HTTP transport to ``server`` that all sessions of this context share, its connections kept alive.
 
         Raises:
             ValueError: there is no server.
         """
+        return self.transports()[0]
+
+    def transports(self) -> Sequence[Any]:
+        """As ``transport``, to each of ``servers``.
+
+        Raises:
+            ValueError: there is no server.
+        """
         with self._lock:
-            if self._transport is None:
+            if not self._transports:
                 from opensslcmp.transport import HTTPTransport
 
-                object.__setattr__(self, "_transport", self._over(HTTPTransport))
-            return self._transport
+                self._transports[:] = self._over(HTTPTransport)
+            return tuple(self._transports)
 
-    def async_transport(self) -> Any:
-        """A new HTTP transport to ``server`` for an event loop; whoever asked for it closes it.
+    def async_transports(self) -> Sequence[Any]:
+        """New HTTP transports to ``servers`` for an event loop; whoever asked for them closes them.
 
         Raises:
             ValueError: there is no server.
@@ -238,19 +292,22 @@ class Context:
 
         return self._over(AsyncHTTPTransport)
 
-    def _over(self, transport: Callable[..., Any]) -> Any:
-        if self.server is None:
+    def _over(self, transport: Callable[..., Any]) -> Sequence[Any]:
+        if not self.servers:
             raise ValueError("the context names no server, so the session needs a transport")
-        return transport(
-            self.server,
-            connect_timeout_seconds=self.connect_timeout_seconds,
-            message_timeout_seconds=self.message_timeout_seconds,
-            proxy=self.proxy,
-            no_proxy=self.no_proxy,
-            tls=self.tls,
-            max_response_bytes=self.limits.max_message_bytes,
-            max_connections=self.max_connections,
-        )
+        return [
+            transport(
+                server,
+                connect_timeout_seconds=self.connect_timeout_seconds,
+                message_timeout_seconds=self.message_timeout_seconds,
+                proxy=self.proxy,
+                no_proxy=self.no_proxy,
+                tls=self.tls,
+                max_response_bytes=self.limits.max_message_bytes,
+                max_connections=self.max_connections,
+            )
+            for server in self.servers
+        ]
 
     def verify(self, message: Message, candidates: Iterable[bytes] = ()) -> Verified:
         """Who protected an answer; kind NONE when nobody did.
@@ -304,9 +361,9 @@ class Context:
     def close(self) -> None:
         """Close the connections; the context can still be used."""
         with self._lock:
-            transport = self._transport
-            object.__setattr__(self, "_transport", None)
-        if transport is not None and hasattr(transport, "close"):
+            transports = tuple(self._transports)
+            self._transports.clear()
+        for transport in transports:
             transport.close()
 
     def __repr__(self) -> str:

@@ -19,9 +19,10 @@ Source: RFC 9810, 5.1 and 5.3.22; RFC 9483, 3 and 4.4.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -44,26 +45,42 @@ from opensslcmp.asn1 import (
     protected_part,
 )
 from opensslcmp.client.context import Context
+from opensslcmp.client.failover import deliver, may_come_again
+from opensslcmp.client.journal import Entry, Journal, State
+from opensslcmp.client.pending import Pending, StillWaiting
+from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import MacProtector, ProtectionKind, Verified, fresh_bytes, protect
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
 from opensslcmp.errors import BadMessage, CMPError, ProtectionError, Rejected, TimedOut, TransportError
 
-__all__ = ["Answer", "Transaction", "Waits", "raise_unless_granted", "status_of"]
+__all__ = ["Answer", "Transaction", "Waits", "identity_of", "raise_unless_granted", "status_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """The two places where an operation waits. Called from one thread at a time.
+    """The places where an operation waits. Called from one thread at a time.
 
     Attributes:
         exchange: carries a message to the peer and brings its answer, within so many seconds.
         sleep: waits so many seconds.
         now: a clock in seconds that never goes back.
+        generate: makes a private key of a kind.
+        others: as ``exchange``, to further servers that share the first one's state.
+        journal: where transactions are written down; None for nowhere.
+        record: writes an entry into the journal; on return it is on the disk.
     """
 
     exchange: Callable[[bytes, float], bytes]
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.monotonic
+    generate: Callable[[str], PrivateKey] = PrivateKey.generate
+    others: tuple[Callable[[bytes, float], bytes], ...] = ()
+    journal: Journal | None = None
+    record: Callable[[Entry], None] | None = None
+
+    def to(self, server: int, request: bytes, timeout_seconds: float) -> bytes:
+        """The answer of the server with this number, 0 for the first."""
+        return (self.others[server - 1] if server else self.exchange)(request, timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +111,8 @@ _ANSWERS = {
 }
 _GRANTED = frozenset((PKIStatus.ACCEPTED, PKIStatus.GRANTED_WITH_MODS))
 _LAST_WORD_SECONDS = 5.0
+# A genm asks, and changes nothing: whoever wants to know asks again.
+_JOURNALED = frozenset((BodyType.IR, BodyType.CR, BodyType.P10CR, BodyType.KUR, BodyType.RR))
 
 
 @lru_cache(maxsize=256)
@@ -108,9 +127,43 @@ class Transaction:
         waits: how to send and to wait.
         context: configuration.
         recipient: of its messages, when not the context's.
+        pending: what it is about; one with a transactionID is taken up where it stands.
+        wait: poll until the server has decided; else ``StillWaiting`` is raised.
+        key: the private key as the journal keeps it: encrypted, and the name of where it is.
     """
 
-    def __init__(self, waits: Waits, context: Context, *, recipient: bytes | None = None) -> None:
+    __slots__ = (
+        "_closed",
+        "_context",
+        "_deadline",
+        "_entry",
+        "_nonces",
+        "_open",
+        "_patient",
+        "_peer_nonce",
+        "_pending",
+        "_protector",
+        "_recipient",
+        "_recorded",
+        "_salt",
+        "_sent",
+        "_server",
+        "_signer",
+        "_waiting",
+        "_waits",
+        "transaction_id",
+    )
+
+    def __init__(
+        self,
+        waits: Waits,
+        context: Context,
+        *,
+        recipient: bytes | None = None,
+        pending: Pending | None = None,
+        wait: bool = True,
+        key: tuple[bytes | None, str | None] = (None, None),
+    ) -> None:
         self._waits = waits
         self._context = context
         self._recipient = context.recipient if recipient is None else recipient
@@ -120,9 +173,30 @@ class Transaction:
         self._signer: tuple[bytes, ...] = ()
         self._sent = False
         self._open = False
+        self._closed = False
+        self._patient = wait
+        self._server: int | None = None
+        self._waiting: int | None = None
+        self._pending = pending
+        self._entry = key
+        self._recorded = False
+        self._salt: bytes | None = None
+        self.transaction_id = pending.transaction_id if pending is not None else b""
         protector = None if context.unprotected_requests else context.protector
-        self._protector = protector.of_one_transaction() if isinstance(protector, MacProtector) else protector
-        self.transaction_id = fresh_bytes(16)
+        if pending is not None and pending.transaction_id:
+            self._recipient, self._peer_nonce, self._nonces = pending.recipient, pending.peer_nonce, pending.nonces
+            self._signer = () if pending.signer is None else (pending.signer,)
+            self._salt, self._waiting = pending.salt, pending.waiting_for
+            self._deadline = waits.now() + min(context.total_timeout_seconds, max(0.0, pending.deadline - time.time()))
+            self._sent = self._recorded = True
+            self._open = self._waiting is not None or pending.asked is BodyType.CERT_CONF
+        else:
+            self.transaction_id = fresh_bytes(16)
+        if isinstance(protector, MacProtector):
+            if self._salt is None:
+                self._salt = protector.fresh_salt()
+            protector = protector.of_one_transaction(self._salt)
+        self._protector = protector
 
     def __enter__(self) -> Transaction:
         return self
@@ -132,23 +206,105 @@ class Transaction:
     ) -> None:
         if error is None or not self._sent or kind is None or kind.__name__ == "GreenletExit":
             return
+        if isinstance(error, StillWaiting):
+            return
+        if self._closed and isinstance(error, Exception):
+            self._finish(State.FAILED, str(error))
+            return
         if isinstance(error, (Rejected, TransportError)) and not (self._open and isinstance(error, TimedOut)):
             return
+        if self._journaled and (isinstance(error, TimedOut) or not isinstance(error, Exception)):
+            return  # it goes on when it is taken up again
         # Unanswered requests count as open when we are interrupted, but not when the answer was no answer.
         if self._open or not isinstance(error, Exception):
             with contextlib.suppress(Exception):
                 self._last_word(error)
+                self._finish(State.FAILED, str(error))
 
     def close(self) -> None:
         """The peer has nothing open any more."""
         self._open = False
+        self._closed = True
+
+    def abandon(self) -> None:
+        """Tell the peer that nobody waits any more.
+
+        Raises:
+            TransportError: it did not hear.
+        """
+        self._last_word(KeyboardInterrupt())
+        self._finish(State.FAILED, "abandoned")
 
     def _last_word(self, error: BaseException) -> None:
         failure = error.failure if isinstance(error, (BadMessage, ProtectionError)) else None
         text = error.text if isinstance(error, BadMessage) else "the client broke off the transaction"
         content = ErrorMsgContent(pki_status_info=PKIStatusInfo.make(PKIStatus.REJECTION, text, failure=failure))
         self._open = False
-        self._waits.exchange(self._message(BodyType.ERROR, encode_body(BodyType.ERROR, content)), _LAST_WORD_SECONDS)
+        message = self._message(BodyType.ERROR, encode_body(BodyType.ERROR, content))
+        self._waits.to(self._server or 0, message, _LAST_WORD_SECONDS)
+
+    # -- what is written down --------------------------------------------------------------------------------------
+
+    @property
+    def _journaled(self) -> bool:
+        return self._waits.record is not None and self._pending is not None and self._pending.kind in _JOURNALED
+
+    def snapshot(self, sent: BodyType, check_after_seconds: float = 0.0) -> Pending:
+        """The transaction as it stands."""
+        assert self._pending is not None
+        deadline = self._pending.deadline or time.time() + self._context.max_wait_seconds
+        protector = self._context.protector
+        return replace(
+            self._pending,
+            transaction_id=self.transaction_id,
+            server=self._context.shown_server,
+            identity=b"" if protector is None else identity_of(protector.identity),
+            deadline=deadline,
+            check_after_seconds=check_after_seconds,
+            waiting_for=self._waiting,
+            sent=sent,
+            nonces=self._nonces,
+            peer_nonce=self._peer_nonce,
+            signer=self._signer[0] if self._signer else None,
+            salt=self._salt,
+            recipient=self._recipient,
+        )
+
+    def holds(self, answer: bytes, refusal: str | None = None) -> None:
+        """The certificate is here, in this message; what follows is its confirmation."""
+        if self._pending is not None:
+            self._pending = replace(self._pending, answer=answer, refusal=refusal)
+            self._waiting = None
+
+    def done(self, answer: bytes | None = None) -> None:
+        """All went well; ``answer`` brought what the caller gets."""
+        self._open = False
+        if self._pending is not None and answer is not None and self._journaled:
+            self._pending = replace(self._pending, answer=answer)
+        self._finish(State.DONE)
+
+    def _record(self, sent: BodyType, message: bytes | None, state: State, error: str | None = None) -> None:
+        record = self._waits.record
+        if record is None or not self._journaled or (state is not State.OPEN and not self._recorded):
+            return
+        pending = self.snapshot(sent)
+        encrypted, source = self._entry
+        record(
+            Entry(
+                transaction_id=self.transaction_id,
+                state=state,
+                label=pending.label,
+                pending=pending.save(),
+                message=message,
+                key=encrypted,
+                key_source=source,
+                error=error,
+            )
+        )
+        self._recorded = True
+
+    def _finish(self, state: State, error: str | None = None) -> None:
+        self._record(self._pending.asked if self._pending is not None else BodyType.IR, None, state, error)
 
     # -- one message ---------------------------------------------------------------------------------------------
 
@@ -188,10 +344,22 @@ class Transaction:
         pvno: int = 2,
     ) -> Answer:
         request = self._message(body_type, body, general_info, pvno)
-        timeout = min(self._context.message_timeout_seconds, self._remaining())
+        self._record(body_type, request, State.OPEN)
+        return self._send(request, accept)
+
+    def _send(self, request: bytes, accept: frozenset[BodyType]) -> Answer:
+        """The answer to a message, which may have been sent before: nothing but these bytes is ever sent in its place."""
         self._sent = True
-        message = admit(self._waits.exchange(request, timeout), limits=self._context.limits, accept=accept)
-        content, verified = self._check(message)
+        attempt = 0
+        while True:
+            answer, self._server, attempt = deliver(
+                self._waits, self._context, request, self._remaining, self._server, attempt
+            )
+            message = admit(answer, limits=self._context.limits, accept=accept)
+            content, verified = self._check(message)
+            if isinstance(content, ErrorMsgContent) and may_come_again(content, self._context, attempt):
+                continue  # it was not processed, and its answer is none to follow
+            break
         self._peer_nonce = message.sender_nonce
         if verified.certificate is not None and not self._context.no_cache_extra_certs:
             self._signer = (verified.certificate,)
@@ -242,42 +410,78 @@ class Transaction:
         Source: RFC 9810, 5.3.22; RFC 9483, 4.4.
         """
         final = _ANSWERS[body_type]
-        answer = self._exchange(
-            body_type, encode_body(body_type, content), frozenset((final, BodyType.ERROR)), general_info, pvno
-        )
-        waiting = _waiting(answer)
+        if self._pending is not None:
+            self._pending = replace(self._pending, asked=body_type)
+        encoded = encode_body(body_type, content)
+        answer = self._exchange(body_type, encoded, frozenset((final, BodyType.ERROR)), general_info, pvno)
+        return self._settled(final, answer)
+
+    def resumed(self, message: bytes | None = None) -> Answer:
+        """The final answer that a transaction taken up again waits for.
+
+        Args:
+            message: the last one, to be sent once more as it is; None: the server is known to wait, and is polled.
+
+        Raises:
+            as ``round_trip``.
+        """
+        assert self._pending is not None
+        final = _ANSWERS[self._pending.asked]
+        if message is None:
+            return self._settled(final, self._poll(final))
+        accept = frozenset((final, BodyType.ERROR))
+        if self._pending.sent is BodyType.POLL_REQ:
+            accept |= {BodyType.POLL_REP}
+        return self._settled(final, self._send(message, accept))
+
+    def _poll(self, final: BodyType) -> Answer:
+        if self._waiting is None:
+            raise ValueError("the transaction does not wait for anything")
+        content = encode_body(BodyType.POLL_REQ, [PollReq(cert_req_id=self._waiting)])
+        return self._exchange(BodyType.POLL_REQ, content, frozenset((final, BodyType.ERROR, BodyType.POLL_REP)))
+
+    def _settled(self, final: BodyType, answer: Answer) -> Answer:
+        """The final answer, of which ``answer`` may be a forerunner."""
+        polls = 0
         last = False
-        while waiting is not None:
-            self._open = True
-            polled = self._exchange(
-                BodyType.POLL_REQ,
-                encode_body(BodyType.POLL_REQ, [PollReq(cert_req_id=waiting)]),
-                frozenset((final, BodyType.ERROR, BodyType.POLL_REP)),
-            )
-            if polled.message.body_type is not BodyType.POLL_REP:
-                answer = polled
-                waiting = _waiting(answer)
-                if waiting is not None:
+        while True:
+            if answer.message.body_type is BodyType.POLL_REP:
+                if last:
+                    raise TimedOut(
+                        f"the server was still waiting after {self._context.total_timeout_seconds:g} seconds"
+                    )
+                if len(answer.content) != 1 or answer.content[0].cert_req_id != self._waiting:
+                    raise BadMessage(FailureInfo.BAD_REQUEST, "the pollRep is about another request")
+                delay = self._clamp(answer.content[0].check_after)
+                self._stop_if_nobody_waits(delay)
+                remaining = self._remaining()
+                if delay >= remaining:
+                    # One last try shortly before the end, as OpenSSL does.
+                    delay = remaining - min(10.0, remaining / 2)
+                    last = True
+                self._waits.sleep(delay)
+            else:
+                self._waiting = _waiting(answer)
+                if self._waiting is None:
+                    break
+                self._open = True
+                self._stop_if_nobody_waits(self._clamp(0))
+                if polls:
                     # Still "waiting", and no word about when to ask again: not at once, or we would ask for an hour.
                     self._waits.sleep(min(self._clamp(0), self._remaining()))
-                continue
-            if last:
-                raise TimedOut(f"the server was still waiting after {self._context.total_timeout_seconds:g} seconds")
-            if len(polled.content) != 1 or polled.content[0].cert_req_id != waiting:
-                raise BadMessage(FailureInfo.BAD_REQUEST, "the pollRep is about another request")
-            delay = self._clamp(polled.content[0].check_after)
-            remaining = self._remaining()
-            if delay >= remaining:
-                # One last try shortly before the end, as OpenSSL does.
-                delay = remaining - min(10.0, remaining / 2)
-                last = True
-            self._waits.sleep(delay)
+            answer = self._poll(final)
+            polls += 1
         if answer.message.body_type is BodyType.ERROR:
-            self._open = False
+            self.close()
             failure, text, status, failures = _error(answer.content)
             raise Rejected(failure, *text, status=status, failures=failures)
         self._open = final in {BodyType.IP, BodyType.CP, BodyType.KUP}
         return answer
+
+    def _stop_if_nobody_waits(self, check_after_seconds: float) -> None:
+        if self._patient or self._pending is None:
+            return
+        raise StillWaiting(self.snapshot(self._pending.asked, check_after_seconds))
 
     def _clamp(self, check_after: int) -> float:
         return max(self._context.min_poll_seconds, min(float(check_after), self._context.max_poll_seconds))
@@ -292,6 +496,11 @@ def _waiting(answer: Answer) -> int | None:
     elif isinstance(content, ErrorMsgContent) and content.pki_status_info.status == PKIStatus.WAITING:
         return -1
     return None
+
+
+def identity_of(identity: bytes) -> bytes:
+    """Who we are, as a ``Pending`` tells it: of a reference nothing is shown."""
+    return hashlib.sha256(identity).digest()
 
 
 def status_of(info: PKIStatusInfo) -> PKIStatus:

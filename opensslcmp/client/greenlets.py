@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from inspect import isawaitable
 from typing import Any, TypeVar
 
@@ -34,11 +35,12 @@ import anyio.to_thread
 import greenlet
 
 from opensslcmp.client.exchange import Waits
+from opensslcmp.client.journal import Entry, Journal
 from opensslcmp.client.results import Issued
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.errors import TimedOut
 
-__all__ = ["WAITS", "Outside", "ask_to_confirm", "beside_the_loop", "run"]
+__all__ = ["WAITS", "Outside", "Way", "Writer", "ask_to_confirm", "beside_the_loop", "run"]
 
 T = TypeVar("T")
 
@@ -60,7 +62,29 @@ def _sleep(seconds: float) -> None:
     _ask("sleep", seconds)
 
 
-WAITS = Waits(_exchange, _sleep)
+def _generate(kind: str) -> PrivateKey:
+    if not kind.lower().startswith("rsa"):
+        return PrivateKey.generate(kind)
+    key: PrivateKey = _ask("beside_the_loop", kind)
+    return key
+
+
+def _record(entry: Entry) -> None:
+    _ask("record", entry)
+
+
+@lru_cache(maxsize=64)
+def _to(server: int) -> Callable[[bytes, float], bytes]:
+    """``exchange`` with another server than the first."""
+
+    def exchange(request: bytes, timeout_seconds: float) -> bytes:
+        answer: bytes = _ask("exchange", request, timeout_seconds, server)
+        return answer
+
+    return exchange
+
+
+WAITS = Waits(_exchange, _sleep, generate=_generate)
 """The seams of every operation that ``run`` runs."""
 
 
@@ -69,21 +93,79 @@ def ask_to_confirm(issued: Issued) -> None:
     _ask("confirm", issued)
 
 
+class Writer:
+    """Writes entries of a journal in a thread; those that come meanwhile go together the next time, with one fsync.
+
+    Args:
+        journal: for one event loop at a time.
+    """
+
+    __slots__ = ("_busy", "_next", "journal")
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._busy = False
+        self._next: anyio.Event | None = None
+
+    async def write(self, entry: Entry) -> None:
+        """On return the entry is on the disk; as ``Journal.record``."""
+        writing = self.journal.enqueue(entry)
+        while not writing.done:
+            if self._busy:
+                self._next = self._next or anyio.Event()
+                await self._next.wait()
+                continue
+            self._busy = True
+            try:
+                # It would be written anyhow, and whoever wakes up must find it so.
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self.journal.write, writing)
+            finally:
+                self._busy = False
+                waiting, self._next = self._next, None
+                if waiting is not None:
+                    waiting.set()
+        self.journal.write(writing)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to reach a server.
+
+    Attributes:
+        send: carries a message to the peer and brings its answer, within so many seconds. It may be async or not.
+        keeps_time: ``send`` raises ``TimedOut`` by itself; else an async one is ended by us.
+    """
+
+    send: Callable[[bytes, float], Any]
+    keeps_time: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What is the caller's, and called by ``run`` in the caller's task. Each function may be async or not.
 
     Attributes:
-        send: carries a message to the peer and brings its answer, within so many seconds.
-        keeps_time: ``send`` raises ``TimedOut`` by itself; else an async one is ended by us.
+        ways: to each of the servers.
         sleep: waits so many seconds.
         confirm: looks at a new certificate.
+        journal: writes entries.
     """
 
-    send: Callable[[bytes, float], Any]
-    keeps_time: bool = True
+    ways: tuple[Way, ...]
     sleep: Callable[[float], Any] = anyio.sleep
     confirm: Callable[[Issued], Any] | None = None
+    journal: Writer | None = None
+
+    @property
+    def waits(self) -> Waits:
+        """The seams of an operation that has more than one server, or a journal."""
+        if self.journal is None and len(self.ways) == 1:
+            return WAITS
+        others = tuple(_to(server) for server in range(1, len(self.ways)))
+        if self.journal is None:
+            return replace(WAITS, others=others)
+        return replace(WAITS, others=others, journal=self.journal.journal, record=_record)
 
 
 async def run(outside: Outside, operation: Callable[..., T], *arguments: Any, **options: Any) -> T:
@@ -101,12 +183,18 @@ async def run(outside: Outside, operation: Callable[..., T], *arguments: Any, **
     broken_off = False
     task = _task()
     try:
-        wish = worker.switch(WAITS, *arguments, **options)
+        wish = worker.switch(outside.waits, *arguments, **options)
         while not worker.dead:
             name, about = wish
             try:
                 if name == "exchange":
-                    result: Any = await _carried(outside, *about, broken_off=broken_off)
+                    result: Any = await _carried(outside.ways, *about, broken_off=broken_off)
+                elif name == "record":
+                    assert outside.journal is not None
+                    await outside.journal.write(*about)
+                    result = None
+                elif name == "beside_the_loop":
+                    result = await beside_the_loop(*about)
                 else:
                     result = getattr(outside, name)(*about)
                     if isawaitable(result):
@@ -140,14 +228,17 @@ def _task() -> int | None:
         return None
 
 
-async def _carried(outside: Outside, request: bytes, seconds: float, *, broken_off: bool) -> bytes:
-    answer = outside.send(request, seconds)
+async def _carried(
+    ways: tuple[Way, ...], request: bytes, seconds: float, server: int = 0, *, broken_off: bool
+) -> bytes:
+    way = ways[server]
+    answer = way.send(request, seconds)
     if not isawaitable(answer):
         if not broken_off:
             # Else thousands of enrollments in this process would keep everything else waiting.
             await anyio.lowlevel.checkpoint()
         return bytes(answer)
-    if outside.keeps_time and not broken_off:
+    if way.keeps_time and not broken_off:
         # A cancel scope costs 1 kB, and anyio (4.16) keeps a task for ever whose loop is closed while it is in one.
         return bytes(await answer)
     with anyio.move_on_after(seconds, shield=broken_off):

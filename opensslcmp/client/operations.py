@@ -16,13 +16,14 @@ Source: RFC 9810, 5.3; RFC 9483, 4.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -41,6 +42,7 @@ from opensslcmp.asn1 import (
     Null,
     PKIStatusInfo,
     RevDetails,
+    admit,
     algorithm,
     decode,
     decode_info,
@@ -52,7 +54,9 @@ from opensslcmp.asn1 import (
     tlv,
 )
 from opensslcmp.client.context import Context, NameSource, name_from
-from opensslcmp.client.exchange import Answer, Transaction, Waits, raise_unless_granted, status_of
+from opensslcmp.client.exchange import Answer, Transaction, Waits, identity_of, raise_unless_granted, status_of
+from opensslcmp.client.journal import Entry, State
+from opensslcmp.client.pending import Pending, StillWaiting
 from opensslcmp.client.request import request_body
 from opensslcmp.client.results import (
     Info,
@@ -68,21 +72,28 @@ from opensslcmp.client.results import (
 from opensslcmp.context.certificates import facts, load_certificate
 from opensslcmp.context.enrollment import EnrollmentRequest, run_enrollment
 from opensslcmp.context.keys import PrivateKey, verify_signature
-from opensslcmp.context.protection import Verified
+from opensslcmp.context.protection import ProtectionKind, Verified
 from opensslcmp.credentials import CertificateSource, KeySource
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 
 __all__ = [
+    "CSROptions",
     "Confirm",
+    "EnrollOptions",
     "InfoItem",
+    "Result",
+    "UpdateOptions",
     "Validity",
+    "abandon",
     "ca_certificates",
     "certificate_request_template",
     "crl_update",
     "enroll",
     "enroll_csr",
     "request_info",
+    "resume",
+    "resume_entry",
     "revoke",
     "root_ca_update",
     "update",
@@ -96,6 +107,55 @@ Validity: TypeAlias = "tuple[datetime, datetime] | int | None"
 
 InfoItem: TypeAlias = "str | tuple[str, Any] | InfoTypeAndValue"
 """What a genm asks for: a dotted OID, one with a value (DER, or as ``encode_info`` takes it), or the structure."""
+
+
+Result: TypeAlias = "Issued | Revoked | tuple[Info, ...]"
+"""What an operation that was taken up again gives, by what it was."""
+
+
+class CSROptions(TypedDict, total=False):
+    """Keywords of ``Session.enroll_csr``."""
+
+    profile: str | Sequence[str] | None
+    implicit_confirm: bool | None
+    confirm: Any
+    label: str | None
+
+
+class UpdateOptions(CSROptions, total=False):
+    """Keywords of ``Session.update``."""
+
+    generate: str | None
+    password: bytes | None
+    subject_alternative_names: Iterable[x509.GeneralName]
+    extensions: Iterable[x509.Extension[Any] | x509.ExtensionType]
+    policies: Iterable[str]
+    validity: Validity
+
+
+class EnrollOptions(UpdateOptions, total=False):
+    """Keywords of ``Session.enroll``."""
+
+    kind: Literal["ir", "cr"]
+    issuer: NameSource | None
+    token: str | None
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _or_pending(operation: Callable[P, R]) -> Callable[P, R | Pending]:
+    """The operation, which gives a ``Pending`` where it shall not wait any more."""
+
+    @functools.wraps(operation)
+    def run(*arguments: P.args, **options: P.kwargs) -> R | Pending:
+        try:
+            return operation(*arguments, **options)
+        except StillWaiting as waiting:
+            return waiting.pending
+
+    return run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,10 +191,27 @@ class _Wish:
         return (encode_list(list(found.values())) if found else None), has_names
 
 
-def _new_key(key: KeySource | None, generate: str | None, password: bytes | None) -> PrivateKey:
+def _new_key(waits: Waits, key: KeySource | None, generate: str | None, password: bytes | None) -> PrivateKey:
     if (key is None) is (generate is None):
         raise ValueError('either a key or generate="ec:P-256" (or another kind) is needed')
-    return PrivateKey.generate(generate) if generate is not None else PrivateKey.load(key, password)
+    return waits.generate(generate) if generate is not None else PrivateKey.load(key, password)
+
+
+_Kept: TypeAlias = "tuple[bytes | None, str | None]"
+
+
+def _kept(waits: Waits, own: PrivateKey, key: KeySource | None, generate: str | None) -> _Kept:
+    """What the journal keeps of the private key."""
+    if waits.journal is None:
+        return None, None
+    return waits.journal.keep(own, key, generated=generate is not None)
+
+
+def _known(waits: Waits, label: str | None) -> Entry | None:
+    """What the journal knows under this label."""
+    if waits.journal is None or label is None:
+        return None
+    return waits.journal.find(label)
 
 
 def _validity(context: Context, given: Validity) -> tuple[int, tuple[datetime, datetime] | None]:
@@ -153,6 +230,7 @@ def _validity(context: Context, given: Validity) -> tuple[int, tuple[datetime, d
 # -- certificates ----------------------------------------------------------------------------------------------------
 
 
+@_or_pending
 def enroll(
     waits: Waits,
     context: Context,
@@ -171,11 +249,15 @@ def enroll(
     token: str | None = None,
     implicit_confirm: bool | None = None,
     confirm: Confirm | None = None,
+    wait: bool = True,
+    label: str | None = None,
 ) -> Issued:
     """ir or cr, up to the confirmed certificate. ``Session.enroll`` documents the arguments."""
     if kind not in {"ir", "cr"}:
         raise ValueError(f"no such kind of enrollment: {kind}")
-    own = _new_key(key, generate, password)
+    if (entry := _known(waits, label)) is not None:
+        return cast("Issued", _taken_up(waits, context, entry, key, password, confirm, wait))
+    own = _new_key(waits, key, generate, password)
     wish = _Wish(subject_alternative_names=subject_alternative_names, extensions=extensions, policies=policies)
     encoded, has_names = wish.encoded(context, critical_sans=context.sans_critical or subject is None)
     if subject is None and not has_names and context.own_certificate is None:
@@ -195,9 +277,13 @@ def enroll(
         validity=exact,
         token=token,
     )
-    return _certificate(waits, context, request, profile, implicit_confirm, confirm, own.public_key_der)
+    kept = _kept(waits, own, key, generate)
+    return _certificate(
+        waits, context, request, profile, implicit_confirm, confirm, own.public_key_der, wait, label, kept
+    )
 
 
+@_or_pending
 def enroll_csr(
     waits: Waits,
     context: Context,
@@ -206,16 +292,21 @@ def enroll_csr(
     profile: str | Sequence[str] | None = None,
     implicit_confirm: bool | None = None,
     confirm: Confirm | None = None,
+    wait: bool = True,
+    label: str | None = None,
 ) -> Issued:
     """p10cr, up to the confirmed certificate. ``Session.enroll_csr`` documents the arguments."""
+    if (entry := _known(waits, label)) is not None:
+        return cast("Issued", _taken_up(waits, context, entry, None, None, confirm, wait))
     if isinstance(request, bytes):
         load = x509.load_pem_x509_csr if request.lstrip().startswith(b"-----") else x509.load_der_x509_csr
         request = load(request)
     spki = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     wanted = EnrollmentRequest(body_type=BodyType.P10CR, request=request.public_bytes(Encoding.DER))
-    return _certificate(waits, context, wanted, profile, implicit_confirm, confirm, spki)
+    return _certificate(waits, context, wanted, profile, implicit_confirm, confirm, spki, wait, label, (None, None))
 
 
+@_or_pending
 def update(
     waits: Waits,
     context: Context,
@@ -232,12 +323,16 @@ def update(
     profile: str | Sequence[str] | None = None,
     implicit_confirm: bool | None = None,
     confirm: Confirm | None = None,
+    wait: bool = True,
+    label: str | None = None,
 ) -> Issued:
     """kur, up to the confirmed certificate. ``Session.update`` documents the arguments."""
+    if (entry := _known(waits, label)) is not None:
+        return cast("Issued", _taken_up(waits, context, entry, key, password, confirm, wait))
     old = context.own_certificate if certificate is None else load_certificate(certificate)
     if old is None:
         raise ValueError("which certificate is to be updated?")
-    own = _new_key(key, generate, password)
+    own = _new_key(waits, key, generate, password)
     wish = _Wish(subject_alternative_names=subject_alternative_names, extensions=extensions, policies=policies)
     encoded, has_names = wish.encoded(context, critical_sans=context.sans_critical)
     days, exact = _validity(context, validity)
@@ -253,7 +348,10 @@ def update(
         validity=exact,
         default_sans=context.default_sans and not has_names,
     )
-    return _certificate(waits, context, request, profile, implicit_confirm, confirm, own.public_key_der)
+    kept = _kept(waits, own, key, generate)
+    return _certificate(
+        waits, context, request, profile, implicit_confirm, confirm, own.public_key_der, wait, label, kept
+    )
 
 
 def _certificate(
@@ -264,57 +362,239 @@ def _certificate(
     implicit_confirm: bool | None,
     confirm: Confirm | None,
     spki: bytes,
+    wait: bool,
+    label: str | None,
+    kept: _Kept,
 ) -> Issued:
-    """The exchange for any certificate request, our own checks, the caller's, and the confirmation."""
+    """The exchange for any certificate request."""
     ask = context.implicit_confirm if implicit_confirm is None else implicit_confirm
     info: list[InfoTypeAndValue] = []
     if ask:
         info.append(encode_info(oids.IT_IMPLICIT_CONFIRM, Null()))
     info += _profile(profile)
-    with Transaction(waits, context, recipient=_recipient(context, request)) as transaction:
+    pending = Pending(
+        kind=request.body_type,
+        public_key=spki,
+        popo=request.popo,
+        implicit_confirm=ask,
+        label=label,
+        key=request.key,
+    )
+    recipient = _recipient(context, request)
+    with Transaction(waits, context, recipient=recipient, pending=pending, wait=wait, key=kept) as transaction:
 
         def ask_for(body_type: BodyType, body: bytes) -> Answer:
-            answer = transaction.round_trip(body_type, body, info)
-            _admit_certificate(answer, transaction, request)
-            return answer
+            return transaction.round_trip(body_type, body, info)
 
-        if request.popo in _ENCRYPTED:
-            found: list[Answer] = []
+        return _concluded(transaction, context, request, ask_for, pending, confirm)
 
-            def exchange(body_type: BodyType, body: bytes) -> tuple[BodyType, bytes]:
-                found.append(ask_for(body_type, body))
-                return found[0].message.body_type, found[0].message.body_der
 
-            certificate = run_enrollment(request, exchange)
-            answer = found[0]
-        else:
-            answer = ask_for(*request_body(request))
-            certificate = answer.content.response[0].certificate
-        response = answer.content.response[0]
-        parsed, outlined = new_certificate_of(certificate), _outline(certificate)
-        issued = _issued(context, answer, parsed, outlined, request.key, transaction)
-        granted = ask and answer.message.implicit_confirm
-        refusal: Exception | BaseException | None = None
-        try:
-            if request.popo != "none" and outlined[2] != spki and not _same_key(certificate, spki):
-                raise BadMessage(FailureInfo.INCORRECT_DATA, "the certificate is for another key than ours")
-            if context.certificate_trust is not None:
-                pool = [*answer.message.extra_certs, *_ca_pubs(answer)]
-                chain = context.certificate_trust.path(certificate, pool)
-                issued = replace(issued, chain=tuple(certificate_of(each) for each in chain[1:]))
-            if confirm is not None:
-                confirm(issued)
-        except Exception as error:
-            refusal = error
-        if granted:
-            transaction.close()
-            issued = replace(issued, implicitly_confirmed=True)
-        elif not context.disable_confirm:
-            _confirm(transaction, certificate, parsed, response.cert_req_id, refusal)
+def _concluded(
+    transaction: Transaction,
+    context: Context,
+    request: EnrollmentRequest,
+    ask_for: Callable[[BodyType, bytes], Answer],
+    pending: Pending,
+    confirm: Confirm | None,
+) -> Issued:
+    """From the request to its answer, our own checks, the caller's, and the confirmation."""
+    if request.popo in _ENCRYPTED:
+        found: list[Answer] = []
+
+        def exchange(body_type: BodyType, body: bytes) -> tuple[BodyType, bytes]:
+            answer = ask_for(body_type, body)
+            _admit_certificate(answer, transaction, pending.kind, request.popo)
+            found.append(answer)
+            return _ANSWERS[body_type], answer.message.body_der
+
+        certificate = run_enrollment(request, exchange)
+        answer = found[0]
+    else:
+        # One that is taken up again was built, and signed with the key, by whom it began with.
+        built = (BodyType.IR, b"") if pending.transaction_id else request_body(request)
+        answer = ask_for(*built)
+        _admit_certificate(answer, transaction, pending.kind, request.popo)
+        certificate = answer.content.response[0].certificate
+    response = answer.content.response[0]
+    parsed, outlined = new_certificate_of(certificate), _outline(certificate)
+    issued = _issued(context, answer, parsed, outlined, request.key, transaction.transaction_id)
+    granted = pending.implicit_confirm and answer.message.implicit_confirm
+    refusal: Exception | BaseException | None = None
+    try:
+        _check_key(pending, certificate, outlined[2])
+        if context.certificate_trust is not None:
+            issued = replace(issued, chain=_path(context, answer, certificate))
+        if confirm is not None:
+            confirm(issued)
+    except Exception as error:
+        refusal = error
+    if granted:
         transaction.close()
-        if refusal is not None:
-            raise refusal
+        issued = replace(issued, implicitly_confirmed=True)
+    elif not context.disable_confirm:
+        transaction.holds(answer.message.der, None if refusal is None else str(refusal) or type(refusal).__name__)
+        _confirm(transaction, certificate, parsed, response.cert_req_id, refusal)
+    if refusal is not None:
+        transaction.close()
+        raise refusal
+    transaction.done(answer.message.der)
+    return issued
+
+
+def _path(context: Context, answer: Answer, certificate: bytes) -> tuple[x509.Certificate, ...]:
+    """The chain of a new certificate to an anchor for such."""
+    assert context.certificate_trust is not None
+    pool = [*answer.message.extra_certs, *_ca_pubs(answer)]
+    return tuple(certificate_of(each) for each in context.certificate_trust.path(certificate, pool)[1:])
+
+
+# -- taking up again -------------------------------------------------------------------------------------------------
+
+
+@_or_pending
+def resume(
+    waits: Waits,
+    context: Context,
+    pending: Pending,
+    key: KeySource | None = None,
+    *,
+    password: bytes | None = None,
+    confirm: Confirm | None = None,
+    wait: bool = True,
+) -> Result:
+    """What a ``Pending`` was about. ``Session.resume`` documents the arguments."""
+    own = pending.key if key is None else PrivateKey.load(key, password)
+    return cast("Result", _resumed(waits, context, pending, own, None, confirm, wait))
+
+
+@_or_pending
+def resume_entry(
+    waits: Waits,
+    context: Context,
+    entry: Entry,
+    key: KeySource | None = None,
+    *,
+    password: bytes | None = None,
+    confirm: Confirm | None = None,
+    wait: bool = True,
+) -> Result:
+    """What an entry of the journal was about; of one that is done the result as it was.
+
+    Args:
+        key: the private key, when the journal does not have it.
+        password: opens the key's file.
+    """
+    return cast("Result", _taken_up(waits, context, entry, key, password, confirm, wait))
+
+
+def _taken_up(
+    waits: Waits,
+    context: Context,
+    entry: Entry,
+    key: KeySource | None,
+    password: bytes | None,
+    confirm: Confirm | None,
+    wait: bool,
+) -> Any:
+    """The result of an entry of the journal."""
+    assert waits.journal is not None
+    own = waits.journal.key_of(entry, password)
+    if own is None and key is not None:
+        own = PrivateKey.load(key, password)
+    pending = Pending.load(entry.pending)
+    if entry.state is State.DONE:
+        return _done_before(waits, context, pending, own)
+    return _resumed(waits, context, pending, own, entry.message, confirm, wait)
+
+
+def _belongs(context: Context, pending: Pending, own: PrivateKey | None) -> None:
+    """Raises ``ValueError`` when another party, or another key, began it."""
+    protector = context.protector
+    if pending.identity != (b"" if protector is None else identity_of(protector.identity)):
+        raise ValueError("the transaction was begun with another credential than the context has")
+    if own is not None and own.public_key_der != pending.public_key:
+        raise ValueError("the key is not the one that the certificate was asked for")
+
+
+def _resumed(
+    waits: Waits,
+    context: Context,
+    pending: Pending,
+    own: PrivateKey | None,
+    message: bytes | None,
+    confirm: Confirm | None,
+    wait: bool,
+) -> Any:
+    _belongs(context, pending, own)
+    if message is None and pending.waiting_for is None:
+        raise ValueError("the transaction does not wait for anything")
+    if own is None and pending.popo in _ENCRYPTED and pending.public_key is not None:
+        raise ValueError("the private key is needed to open the answer")
+    pending = replace(pending, key=own)
+    with Transaction(waits, context, pending=pending, wait=wait) as transaction:
+        if pending.kind is BodyType.RR:
+            if pending.issuer is None or pending.serial_number is None:
+                raise ValueError("a saved Pending that does not say which certificate is to be revoked")
+            answer = transaction.resumed(message)
+            return _revoked(transaction, answer, pending.issuer, pending.serial_number)
+        if pending.kind is BodyType.GENM:
+            return _infos(transaction.resumed(message))
+        request = EnrollmentRequest(
+            body_type=BodyType.IR, key=own, subject=_ANY_NAME, popo=pending.popo, digest=context.digest
+        )
+        if pending.asked is not BodyType.CERT_CONF:
+
+            def ask_for(body_type: BodyType, body: bytes) -> Answer:
+                return transaction.resumed(message)
+
+            return _concluded(transaction, context, request, ask_for, pending, confirm)
+        issued = _rebuilt(context, pending, request)
+        transaction.resumed(message)
+        if pending.refusal is not None:
+            transaction.close()
+            raise Rejected(FailureInfo.INCORRECT_DATA, pending.refusal)
+        transaction.done(pending.answer)
         return issued
+
+
+_ANY_NAME = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "resumed")]).public_bytes()
+
+
+def _done_before(waits: Waits, context: Context, pending: Pending, own: PrivateKey | None) -> Issued:
+    """The result of a transaction that is over."""
+    if pending.answer is None:
+        raise ValueError(f"the label {pending.label!r} belongs to something else than a certificate")
+    _belongs(context, pending, own)
+    request = EnrollmentRequest(body_type=BodyType.IR, key=own, subject=_ANY_NAME, popo=pending.popo)
+    return _rebuilt(context, pending, request)
+
+
+def _rebuilt(context: Context, pending: Pending, request: EnrollmentRequest) -> Issued:
+    """What a saved answer brought. It is verified again: it may come from where others can write."""
+    message = admit(pending.answer or b"", limits=context.limits, accept=frozenset(_ANSWERS.values()))
+    if message.transaction_id != pending.transaction_id:
+        raise BadMessage(FailureInfo.BAD_REQUEST, "the saved answer belongs to another transaction")
+    verified = context.verify(message, () if pending.signer is None else (pending.signer,))
+    if verified.kind is ProtectionKind.NONE and not context.unprotected_errors:
+        raise ProtectionError("the saved answer is not protected", FailureInfo.WRONG_INTEGRITY)
+    answer = Answer(message, message.content(), verified)
+    _admit_certificate(answer, None, pending.kind, pending.popo)
+    if request.popo in _ENCRYPTED:
+        certificate = run_enrollment(request, lambda body_type, body: (_ANSWERS[body_type], message.body_der))
+    else:
+        certificate = answer.content.response[0].certificate
+    outlined = _outline(certificate)
+    _check_key(pending, certificate, outlined[2])
+    issued = _issued(context, answer, new_certificate_of(certificate), outlined, request.key, pending.transaction_id)
+    if context.certificate_trust is not None:
+        issued = replace(issued, chain=_path(context, answer, certificate))
+    return replace(issued, implicitly_confirmed=pending.implicit_confirm and message.implicit_confirm)
+
+
+def abandon(waits: Waits, context: Context, pending: Pending) -> None:
+    """The server is told that nobody waits. ``Session.abandon`` documents it."""
+    _belongs(context, pending, None)
+    Transaction(waits, context, pending=pending).abandon()
 
 
 def _recipient(context: Context, request: EnrollmentRequest) -> bytes | None:
@@ -336,22 +616,31 @@ _ENCRYPTED = frozenset(("keyEnc", "none"))
 """Proofs of possession whose answers may hold something encrypted, which is OpenSSL's to open."""
 
 
-def _admit_certificate(answer: Answer, transaction: Transaction, request: EnrollmentRequest) -> None:
+_ANSWERS = {
+    BodyType.IR: BodyType.IP,
+    BodyType.CR: BodyType.CP,
+    BodyType.P10CR: BodyType.CP,
+    BodyType.KUR: BodyType.KUP,
+}
+
+
+def _admit_certificate(answer: Answer, transaction: Transaction | None, kind: BodyType, popo: str) -> None:
     """What OpenSSL asks of an answer: one response, to our request, granted, with a certificate."""
     content: CertRepMessage = answer.content
     if len(content.response) != 1:
         raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"{len(content.response)} responses to one request")
     response = content.response[0]
     # A PKCS#10 request has no certReqId; servers answer -1 (RFC 9483, 4.1.4) or 0.
-    if response.cert_req_id != 0 and not (request.body_type is BodyType.P10CR and response.cert_req_id == -1):
+    if response.cert_req_id != 0 and not (kind is BodyType.P10CR and response.cert_req_id == -1):
         raise BadMessage(FailureInfo.BAD_REQUEST, f"the answer is about request {response.cert_req_id}")
     try:
         raise_unless_granted(response.status)
     except Rejected:
-        transaction.close()
+        if transaction is not None:
+            transaction.close()
         raise
     if response.certificate is None:
-        if request.popo not in _ENCRYPTED:
+        if popo not in _ENCRYPTED:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "the answer holds no certificate in clear")
         # An EncryptedValue makes OpenSSLs without the fix of CVE-2026-42767 read a NULL pointer.
         _check_encrypted(response)
@@ -371,6 +660,14 @@ def _check_encrypted(response: Any) -> None:
         whole = False
     if not whole:
         raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "an EncryptedValue that lacks its key or algorithms")
+
+
+def _check_key(pending: Pending, certificate: bytes, found: bytes) -> None:
+    """Raises ``BadMessage`` when the certificate is for another key than was asked for."""
+    spki = pending.public_key
+    if pending.popo == "none" or spki is None or found == spki or _same_key(certificate, spki):
+        return
+    raise BadMessage(FailureInfo.INCORRECT_DATA, "the certificate is for another key than ours")
 
 
 def _same_key(certificate: bytes, spki: bytes) -> bool:
@@ -429,7 +726,7 @@ def _issued(
     certificate: x509.Certificate,
     outlined: tuple[bytes, bytes, bytes],
     key: PrivateKey | None,
-    transaction: Transaction,
+    transaction_id: bytes,
 ) -> Issued:
     message = answer.message
     info = answer.content.response[0].status
@@ -446,7 +743,7 @@ def _issued(
         status_text=info.text,
         failures=info.failures,
         protection=_protection(answer.verified),
-        transaction_id=transaction.transaction_id,
+        transaction_id=transaction_id,
     )
 
 
@@ -512,6 +809,7 @@ def _outline(certificate: bytes) -> tuple[bytes, bytes, bytes]:
 # -- revocation ------------------------------------------------------------------------------------------------------
 
 
+@_or_pending
 def revoke(
     waits: Waits,
     context: Context,
@@ -520,6 +818,7 @@ def revoke(
     issuer: NameSource | None = None,
     serial_number: int | None = None,
     reason: RevocationReason | None = None,
+    wait: bool = True,
 ) -> Revoked:
     """rr for one certificate. ``Session.revoke`` documents the arguments."""
     if certificate is None and issuer is None and serial_number is None:
@@ -542,32 +841,39 @@ def revoke(
         cert_details=CertTemplate(serial_number=serial_number, issuer=tlv(issuer_der)), crl_entry_details=entry
     )
     recipient = issuer_der if context.recipient == NULL_DN else None
-    with Transaction(waits, context, recipient=recipient) as transaction:
-        answer = transaction.round_trip(BodyType.RR, [details])
-        content = answer.content
-        if len(content.status) != 1:
-            raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"{len(content.status)} answers to one revocation")
-        info = content.status[0]
-        status = status_of(info)
-        if status not in {
-            PKIStatus.ACCEPTED,
-            PKIStatus.GRANTED_WITH_MODS,
-            PKIStatus.REVOCATION_WARNING,
-            PKIStatus.REVOCATION_NOTIFICATION,
-        }:
-            raise_unless_granted(info)
-        for each in content.rev_certs or ():
-            if each.serial_number != serial_number or each.issuer_der != issuer_der:
-                raise BadMessage(FailureInfo.BAD_CERT_ID, "the answer is about another certificate")
-        return Revoked(
-            status=status,
-            status_text=info.text,
-            failures=info.failures,
-            crls=tuple(crl_of(der(each)) for each in content.crls or ()),
-            extra_certificates=_readable(answer.message.extra_certs),
-            protection=_protection(answer.verified),
-            transaction_id=transaction.transaction_id,
-        )
+    pending = Pending(kind=BodyType.RR, issuer=issuer_der, serial_number=serial_number)
+    with Transaction(waits, context, recipient=recipient, pending=pending, wait=wait) as transaction:
+        return _revoked(transaction, transaction.round_trip(BodyType.RR, [details]), issuer_der, serial_number)
+
+
+def _revoked(transaction: Transaction, answer: Answer, issuer_der: bytes, serial_number: int) -> Revoked:
+    """What an rp says of this certificate."""
+    transaction.close()
+    content = answer.content
+    if len(content.status) != 1:
+        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"{len(content.status)} answers to one revocation")
+    info = content.status[0]
+    status = status_of(info)
+    if status not in {
+        PKIStatus.ACCEPTED,
+        PKIStatus.GRANTED_WITH_MODS,
+        PKIStatus.REVOCATION_WARNING,
+        PKIStatus.REVOCATION_NOTIFICATION,
+    }:
+        raise_unless_granted(info)
+    for each in content.rev_certs or ():
+        if each.serial_number != serial_number or each.issuer_der != issuer_der:
+            raise BadMessage(FailureInfo.BAD_CERT_ID, "the answer is about another certificate")
+    transaction.done()
+    return Revoked(
+        status=status,
+        status_text=info.text,
+        failures=info.failures,
+        crls=tuple(crl_of(der(each)) for each in content.crls or ()),
+        extra_certificates=_readable(answer.message.extra_certs),
+        protection=_protection(answer.verified),
+        transaction_id=transaction.transaction_id,
+    )
 
 
 _REASONS = {
@@ -587,17 +893,25 @@ _REASONS = {
 # -- information -----------------------------------------------------------------------------------------------------
 
 
+@_or_pending
 def request_info(
-    waits: Waits, context: Context, *items: InfoItem, profile: str | Sequence[str] | None = None
+    waits: Waits,
+    context: Context,
+    *items: InfoItem,
+    profile: str | Sequence[str] | None = None,
+    wait: bool = True,
 ) -> tuple[Info, ...]:
     """genm. ``Session.request_info`` documents the arguments."""
     asked = [_item(each) for each in items]
-    with Transaction(waits, context) as transaction:
-        answer = transaction.round_trip(BodyType.GENM, asked, _profile(profile))
-        return tuple(
-            Info(oid=each.oid, name=oids.name_of(each.oid), value=each.value_der, decoded=decode_info(each))
-            for each in answer.content
-        )
+    with Transaction(waits, context, pending=Pending(kind=BodyType.GENM), wait=wait) as transaction:
+        return _infos(transaction.round_trip(BodyType.GENM, asked, _profile(profile)))
+
+
+def _infos(answer: Answer) -> tuple[Info, ...]:
+    return tuple(
+        Info(oid=each.oid, name=oids.name_of(each.oid), value=each.value_der, decoded=decode_info(each))
+        for each in answer.content
+    )
 
 
 def _item(given: InfoItem) -> InfoTypeAndValue:

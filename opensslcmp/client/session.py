@@ -12,19 +12,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Unpack, cast, overload
 
 from cryptography import x509
 
 from opensslcmp.client import operations
 from opensslcmp.client.context import Context, NameSource
 from opensslcmp.client.exchange import Waits
-from opensslcmp.client.operations import Confirm, InfoItem, Validity
+from opensslcmp.client.journal import Journal
+from opensslcmp.client.operations import (
+    Confirm,
+    CSROptions,
+    EnrollOptions,
+    InfoItem,
+    Result,
+    UpdateOptions,
+    Validity,
+)
+from opensslcmp.client.pending import Pending
 from opensslcmp.client.results import Info, Issued, RequestTemplate, Revoked, RootCaUpdate
 from opensslcmp.credentials import CertificateSource, KeySource
 from opensslcmp.enums import RevocationReason
 
-__all__ = ["Session"]
+__all__ = ["Session", "several"]
 
 
 class Session:
@@ -32,9 +42,11 @@ class Session:
 
     Args:
         context: who, whom and how.
-        transport: something with ``send(request, timeout_seconds)``, or a function from bytes to bytes. By default HTTP to
-            ``context.server``, over connections that all sessions of the context share.
+        transport: something with ``send(request, timeout_seconds)``, or a function from bytes to bytes; or several of them,
+            ways to servers that share their state. By default HTTP to ``context.servers``, over connections that all
+            sessions of the context share.
         sleep: how to wait between polls.
+        journal: where requests for certificates and revocations are written down before they are sent.
 
     Every operation raises ``Rejected`` when the server says no, ``ProtectionError`` when an answer is not authentic,
     ``BadMessage`` when it breaks a rule, ``TransportError`` or ``TimedOut`` when there is none, ``OpenSSLError`` when
@@ -47,20 +59,34 @@ class Session:
         transport: Any = None,
         *,
         sleep: Callable[[float], None] = time.sleep,
+        journal: Journal | None = None,
     ) -> None:
         self.context = context
-        carrier = context.transport() if transport is None else transport
-        send = getattr(carrier, "send", None)
-        if send is not None:
-            exchange: Callable[[bytes, float], bytes] = send
-        elif callable(carrier):
+        self.journal = journal
+        first, *others = [_exchange(each) for each in several(context.transports() if transport is None else transport)]
+        self._waits = Waits(
+            first, sleep, others=tuple(others), journal=journal, record=None if journal is None else journal.record
+        )
 
-            def exchange(request: bytes, timeout_seconds: float) -> bytes:
-                return bytes(carrier(request))
+    @overload
+    def enroll(
+        self,
+        subject: NameSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: Literal[True] = True,
+        **options: Unpack[EnrollOptions],
+    ) -> Issued: ...
 
-        else:
-            raise TypeError("a transport has send(), or is a function from bytes to bytes")
-        self._waits = Waits(exchange, sleep)
+    @overload
+    def enroll(
+        self,
+        subject: NameSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: bool,
+        **options: Unpack[EnrollOptions],
+    ) -> Issued | Pending: ...
 
     def enroll(
         self,
@@ -79,7 +105,9 @@ class Session:
         token: str | None = None,
         implicit_confirm: bool | None = None,
         confirm: Confirm | None = None,
-    ) -> Issued:
+        wait: bool = True,
+        label: str | None = None,
+    ) -> Issued | Pending:
         """A first certificate (ir), or a further one (cr).
 
         Args:
@@ -95,10 +123,13 @@ class Session:
             token: one-time registration token (RFC 4211, 6.1).
             implicit_confirm: ask to waive the confirmation; None for what the context says.
             confirm: looks at the certificate before it is confirmed; raises ``Rejected`` to refuse it.
+            wait: when the server says "waiting", ask again until it has decided; False gives a ``Pending`` then.
+            label: the caller's name for this certificate. With a journal there is one certificate under it: one that was
+                begun is taken up again, one that is there is given out as it was.
 
         Source: OSSL_CMP_exec_certreq(3); RFC 9810, 5.3.1 to 5.3.4; RFC 9483, 4.1.
         """
-        return operations.enroll(
+        result = operations.enroll(
             self._waits,
             self.context,
             subject,
@@ -115,7 +146,28 @@ class Session:
             token=token,
             implicit_confirm=implicit_confirm,
             confirm=confirm,
+            wait=wait,
+            label=label,
         )
+        return cast("Issued | Pending", self._bound(result))
+
+    @overload
+    def enroll_csr(
+        self,
+        request: x509.CertificateSigningRequest | bytes,
+        *,
+        wait: Literal[True] = True,
+        **options: Unpack[CSROptions],
+    ) -> Issued: ...
+
+    @overload
+    def enroll_csr(
+        self,
+        request: x509.CertificateSigningRequest | bytes,
+        *,
+        wait: bool,
+        **options: Unpack[CSROptions],
+    ) -> Issued | Pending: ...
 
     def enroll_csr(
         self,
@@ -124,14 +176,44 @@ class Session:
         profile: str | Sequence[str] | None = None,
         implicit_confirm: bool | None = None,
         confirm: Confirm | None = None,
-    ) -> Issued:
+        wait: bool = True,
+        label: str | None = None,
+    ) -> Issued | Pending:
         """A certificate for a PKCS#10 request (p10cr): ``cryptography``'s, PEM or DER. Other arguments as in ``enroll``.
 
         Source: OSSL_CMP_exec_certreq(3); RFC 9483, 4.1.4.
         """
-        return operations.enroll_csr(
-            self._waits, self.context, request, profile=profile, implicit_confirm=implicit_confirm, confirm=confirm
+        result = operations.enroll_csr(
+            self._waits,
+            self.context,
+            request,
+            profile=profile,
+            implicit_confirm=implicit_confirm,
+            confirm=confirm,
+            wait=wait,
+            label=label,
         )
+        return cast("Issued | Pending", self._bound(result))
+
+    @overload
+    def update(
+        self,
+        certificate: CertificateSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: Literal[True] = True,
+        **options: Unpack[UpdateOptions],
+    ) -> Issued: ...
+
+    @overload
+    def update(
+        self,
+        certificate: CertificateSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: bool,
+        **options: Unpack[UpdateOptions],
+    ) -> Issued | Pending: ...
 
     def update(
         self,
@@ -148,7 +230,9 @@ class Session:
         profile: str | Sequence[str] | None = None,
         implicit_confirm: bool | None = None,
         confirm: Confirm | None = None,
-    ) -> Issued:
+        wait: bool = True,
+        label: str | None = None,
+    ) -> Issued | Pending:
         """A new certificate in place of an old one (kur).
 
         Args:
@@ -157,7 +241,7 @@ class Session:
 
         Source: OSSL_CMP_exec_certreq(3); RFC 9483, 4.1.3.
         """
-        return operations.update(
+        result = operations.update(
             self._waits,
             self.context,
             certificate,
@@ -172,7 +256,32 @@ class Session:
             profile=profile,
             implicit_confirm=implicit_confirm,
             confirm=confirm,
+            wait=wait,
+            label=label,
         )
+        return cast("Issued | Pending", self._bound(result))
+
+    @overload
+    def revoke(
+        self,
+        certificate: CertificateSource | None = None,
+        *,
+        issuer: NameSource | None = None,
+        serial_number: int | None = None,
+        reason: RevocationReason | None = None,
+        wait: Literal[True] = True,
+    ) -> Revoked: ...
+
+    @overload
+    def revoke(
+        self,
+        certificate: CertificateSource | None = None,
+        *,
+        issuer: NameSource | None = None,
+        serial_number: int | None = None,
+        reason: RevocationReason | None = None,
+        wait: bool,
+    ) -> Revoked | Pending: ...
 
     def revoke(
         self,
@@ -181,30 +290,84 @@ class Session:
         issuer: NameSource | None = None,
         serial_number: int | None = None,
         reason: RevocationReason | None = None,
-    ) -> Revoked:
+        wait: bool = True,
+    ) -> Revoked | Pending:
         """A certificate is revoked (rr); with ``RevocationReason.REMOVE_FROM_CRL``, made valid again.
 
         Args:
             certificate: by default the one we sign with; or name it by ``issuer`` and ``serial_number``.
             reason: why.
+            wait: as in ``enroll``.
 
         Source: RFC 9810, 5.3.9; RFC 9483, 4.2.
         """
-        return operations.revoke(
-            self._waits, self.context, certificate, issuer=issuer, serial_number=serial_number, reason=reason
+        result = operations.revoke(
+            self._waits, self.context, certificate, issuer=issuer, serial_number=serial_number, reason=reason, wait=wait
         )
+        return cast("Revoked | Pending", self._bound(result))
 
-    def request_info(self, *items: InfoItem, profile: str | Sequence[str] | None = None) -> tuple[Info, ...]:
+    @overload
+    def request_info(
+        self, *items: InfoItem, profile: str | Sequence[str] | None = None, wait: Literal[True] = True
+    ) -> tuple[Info, ...]: ...
+
+    @overload
+    def request_info(
+        self, *items: InfoItem, profile: str | Sequence[str] | None = None, wait: bool
+    ) -> tuple[Info, ...] | Pending: ...
+
+    def request_info(
+        self, *items: InfoItem, profile: str | Sequence[str] | None = None, wait: bool = True
+    ) -> tuple[Info, ...] | Pending:
         """The server's values for a genm.
 
         Args:
             items: each a dotted OID, an OID and a value (DER as bytes, or as ``opensslcmp.asn1.encode_info`` takes it), or
                 an InfoTypeAndValue.
             profile: certProfile.
+            wait: as in ``enroll``.
 
         Source: RFC 9810, 5.3.19 and 5.3.20.
         """
-        return operations.request_info(self._waits, self.context, *items, profile=profile)
+        result = operations.request_info(self._waits, self.context, *items, profile=profile, wait=wait)
+        return cast("tuple[Info, ...] | Pending", self._bound(result))
+
+    def resume(
+        self,
+        pending: Pending,
+        key: KeySource | None = None,
+        *,
+        password: bytes | None = None,
+        confirm: Confirm | None = None,
+        wait: bool = True,
+    ) -> Result | Pending:
+        """What a ``Pending`` was about, in this process or another, on this machine or another.
+
+        Args:
+            pending: as an operation gave it, or loaded.
+            key: the private key that the certificate is for; the result holds it. Needed only where the answer is
+                encrypted; it may be left out when a certificate in clear is expected.
+            password: opens an encrypted ``key``.
+            confirm: as in ``enroll``.
+            wait: ask until the server has decided; False asks once, and gives a ``Pending`` again when it has not.
+
+        Raises:
+            ValueError: it was begun with another credential, or the key is another one.
+            TimedOut: its time is over.
+        """
+        result = operations.resume(
+            self._waits, self.context, pending, key, password=password, confirm=confirm, wait=wait
+        )
+        return cast("Result | Pending", self._bound(result))
+
+    def abandon(self, pending: Pending) -> None:
+        """The server is told that nobody waits for this any more, and forgets it.
+
+        Raises:
+            ValueError: it was begun with another credential.
+            TransportError: the server did not hear.
+        """
+        operations.abandon(self._waits, self.context, pending)
 
     def ca_certificates(self) -> tuple[x509.Certificate, ...]:
         """The CA certificates that the server hands out (caCerts); trusting them is the caller's decision.
@@ -258,6 +421,9 @@ class Session:
         """
         return operations.crl_update(self._waits, self.context, last, certificate=certificate, issuer=issuer)
 
+    def _bound(self, result: Any) -> Any:
+        return result.bound_to(self) if isinstance(result, Pending) else result
+
     def __enter__(self) -> Session:
         return self
 
@@ -265,3 +431,24 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Nothing is held here; connections belong to the context."""
+
+
+def several(transport: Any) -> list[Any]:
+    """The ways to the servers, one or more.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = list(transport) if isinstance(transport, (list, tuple)) else [transport]
+    if not found:
+        raise ValueError("a session needs a transport")
+    return found
+
+
+def _exchange(carrier: Any) -> Callable[[bytes, float], bytes]:
+    send: Callable[[bytes, float], bytes] | None = getattr(carrier, "send", None)
+    if send is not None:
+        return send
+    if not callable(carrier):
+        raise TypeError("a transport has send(), or is a function from bytes to bytes")
+    return lambda request, timeout_seconds: bytes(carrier(request))

@@ -344,12 +344,19 @@ class MacProtector:
         """The same secret with the parameters, and the salt, of a request, for its answer."""
         return MacProtector(self._secret, parameters, salt)
 
-    def of_one_transaction(self) -> MacProtector:
+    def of_one_transaction(self, salt: bytes | None = None) -> MacProtector:
         """The same with one salt for all messages of a transaction, so that its key is derived once.
+
+        Args:
+            salt: of a transaction that has begun; None for a fresh one.
 
         Source: RFC 9810, 5.1.3.1.
         """
-        return MacProtector(self._secret, self._parameters, fresh_bytes(self._parameters.salt_length))
+        return MacProtector(self._secret, self._parameters, self.fresh_salt() if salt is None else salt)
+
+    def fresh_salt(self) -> bytes:
+        """A salt of the length that the parameters ask for."""
+        return fresh_bytes(self._parameters.salt_length)
 
     @property
     def sender_name(self) -> bytes:

@@ -259,7 +259,9 @@ class _HTTP:
             self._give_back(connection, answer.reusable)
             return http1.message_of(answer, announcement=announcement)
         except TransportError as error:
-            raise type(error)(f"{self.url}: {error}") from (error.__cause__ or error)
+            raise type(error)(
+                f"{self.url}: {error}", http_status=error.http_status, retry_after_seconds=error.retry_after_seconds
+            ) from (error.__cause__ or error)
 
     def _take(self) -> Connection | None:
         # pop and append of a deque are atomic; a look at it before is not, with other threads about.

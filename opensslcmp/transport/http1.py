@@ -1,4 +1,4 @@
-"""HTTP/1.x as far as CMP needs it: one POST out, one answer in. Bytes to bytes; no sockets, no clocks.
+"""HTTP/1.x as far as CMP needs it: one POST out, one answer in. Bytes to bytes; no sockets.
 
 The answer is read strictly, since it comes from a stranger: every line must be what RFC 9112 allows, an answer whose
 length can be understood in two ways is refused, and everything is bounded: the body by ``max_body``, all that
@@ -8,8 +8,11 @@ HTTP/1.1 with ``Connection: keep-alive`` is what goes out, so that a server of e
 """
 
 import base64
+import contextlib
 import re
+import time
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urlsplit
 
 from opensslcmp.errors import TransportError
@@ -380,11 +383,23 @@ def message_of(answer: Answer, *, announcement: bool = False) -> bytes:
     if announcement and not body and status in (200, 201, 202):
         return b""
     if not body:
-        raise TransportError(f"{status_text(answer)}: without content")
-    raise TransportError(
-        f"{status_text(answer)}: content is {_excerpt(media_type.encode('latin-1')) or 'of no type'}, "
-        f"not {MEDIA_TYPE}: {_excerpt(body)}"
-    )
+        text = f"{status_text(answer)}: without content"
+    else:
+        text = (
+            f"{status_text(answer)}: content is {_excerpt(media_type.encode('latin-1')) or 'of no type'}, "
+            f"not {MEDIA_TYPE}: {_excerpt(body)}"
+        )
+    raise TransportError(text, http_status=status, retry_after_seconds=_retry_after(answer))
+
+
+def _retry_after(answer: Answer) -> float | None:
+    """Retry-After, which is seconds or a date (RFC 9110, 10.2.3)."""
+    value = answer.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    return None
 
 
 def status_text(answer: Answer) -> str:

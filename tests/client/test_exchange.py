@@ -27,6 +27,7 @@ from opensslcmp import (
     ProtectionError,
     ProtectionKind,
     Rejected,
+    Revoked,
     Session,
     SharedSecret,
     Signer,
@@ -253,7 +254,9 @@ def test_every_body_type_may_have_to_wait(
         case "kur":
             operations.update(waits, context, generate="ec:P-256")
         case "rr":
-            assert operations.revoke(waits, context).status_text == ("revoked",)
+            revoked = operations.revoke(waits, context)
+            assert isinstance(revoked, Revoked)
+            assert revoked.status_text == ("revoked",)
         case _:
             operations.request_info(waits, context, oids.IT_CA_CERTS)
     assert clock.slept == [5.0]

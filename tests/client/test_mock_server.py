@@ -133,7 +133,7 @@ def test_a_waiting_server_is_polled(mock: Start, signer_session: Make, issued: E
     elif kind == "kur":
         result = session.update(issued.certificate, issued.key)
     else:
-        result = session.enroll("CN=device", issued.key, kind=kind)  # type: ignore[arg-type]
+        result = session.enroll("CN=device", issued.key, kind=kind)  # type: ignore[call-overload]
     assert result.certificate == issued.certificate
     delays = features().level != "3.0"  # since 3.3 the mock server lets the certConf wait too
     assert slept == [1.0] * (1 + delays)
