@@ -176,7 +176,7 @@ class Metrics:
         from prometheus_client import CollectorRegistry
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)  # type: ignore[arg-type]
+        registry.register(self)
         return registry
 
     def listen(self, host: str, port: int) -> bool:
