@@ -11,26 +11,22 @@ What does not change from one certificate to the next is computed once; issuing 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeGuard
 
 from cryptography import x509
 
+from opensslcmp.asn1 import Certificate as CertificateSyntax
 from opensslcmp.asn1 import (
-    AlgorithmIdentifier,
     CRLStatus,
     Extension,
     InfoTypeAndValue,
-    TBSCertificate,
     Validity,
     attach_signature,
     decode,
@@ -39,10 +35,8 @@ from opensslcmp.asn1 import (
     encode_info,
     encode_list,
     oids,
-    tlv,
     wrap,
 )
-from opensslcmp.asn1 import Certificate as CertificateSyntax
 from opensslcmp.context.certificates import Trust, facts, load_certificates, same_name
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import fresh_bytes
@@ -51,10 +45,12 @@ from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
 from opensslcmp.errors import Rejected
 from opensslcmp.server.approval import Approval
 from opensslcmp.server.authority import CertificateRequest, InfoRequest, Issued, RevocationRequest
-from opensslcmp.server.crl import build_crl
+from opensslcmp.server.crl import CRLIssuer
 from opensslcmp.server.cross import CrossProfile
+from opensslcmp.server.files import write_new
+from opensslcmp.server.generations import Generation, generations_in, pem_of, self_signed, serial_number, url_of
 from opensslcmp.server.knowledge import Knowledge, RootUpdate
-from opensslcmp.server.profile import IssuingProfile, key_identifier, key_usage
+from opensslcmp.server.profile import IssuingProfile
 from opensslcmp.server.responder import Responder
 from opensslcmp.server.revocation import alter
 from opensslcmp.server.rules import ValidationProfile, profile_named
@@ -63,7 +59,6 @@ from opensslcmp.server.settings import Settings
 from opensslcmp.server.store import (
     CertificateRecord,
     Change,
-    Conflict,
     Publication,
     Store,
     StoredSecret,
@@ -99,6 +94,7 @@ class CA:
         knowledge: what else it tells who asks.
         cross: what certificates for other CAs look like, where the Responder takes requests for them.
         settings: where CRL and certificate are to be had; for profiles that do not say it themselves.
+        generation: of its key; those before are in ``predecessors``, and how each took its place in ``knowledge``.
         clock: seconds since 1970.
     """
 
@@ -117,6 +113,8 @@ class CA:
         knowledge: Knowledge | None = None,
         cross: CrossProfile | None = None,
         settings: Settings = Settings(),  # noqa: B008 -- immutable
+        generation: int = 0,
+        predecessors: Iterable[Generation] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         about = facts(certificate)
@@ -125,7 +123,8 @@ class CA:
         self.store = store
         self.secrets = SecretBook(store, sealer, clock=clock)
         self.settings = settings
-        self.profiles = {profile.name: _located(profile, settings) for profile in profiles}
+        self.generation = generation
+        self.profiles = {profile.name: _located(profile, settings, generation) for profile in profiles}
         self._default = next(iter(self.profiles.values()))
         self._key = key
         self._clock = clock
@@ -137,14 +136,35 @@ class CA:
         if about.key_id is not None:
             value = wrap(0x30, wrap(0x80, about.key_id))
             self._authority_key = [encode(Extension(extn_id=x509.ObjectIdentifier(_AKI), extn_value=value))]
-        self._issuing_chain = (certificate, *self.chain)
-        self._crl_days = crl_days
-        self._crl_file = crl_file
         self._holders_release = holders_release
         self.knowledge = knowledge or Knowledge()
         self._cross = cross or CrossProfile()
-        self._crl_lock = threading.Lock()
-        self._crl: Publication | None = None
+        # Those before, as long as something that they signed may be in force.
+        before = [each for each in predecessors if each.not_after > clock()]
+        self.anchors = (certificate, *(each.certificate for each in reversed(before)))
+        updates = [each for each in self.knowledge.root_updates if facts(each.new_with_old).not_after > clock()]
+        # Leads who holds an older root to this one.
+        self._links = tuple(each.new_with_old for each in updates) if generation else ()
+        self._issuing_chain = (certificate, *self.chain, *self._links)
+        self._back = tuple(each.old_with_new for each in updates if each.old_with_new is not None) if generation else ()
+        self._told = (*self._issuing_chain, *self._back)
+        self._crls = [
+            CRLIssuer(
+                store,
+                each_key,
+                issuer=self._subject,
+                key_id=facts(each_certificate).key_id,
+                generation=number,
+                days=crl_days,
+                file=crl_file.with_name(url_of(crl_file.name, number)) if crl_file is not None else None,
+                clock=clock,
+            )
+            for number, each_certificate, each_key in (
+                (generation, certificate, key),
+                *((each.number, each.certificate, each.key) for each in before),
+            )
+            if each_key is not None
+        ]
 
     # -- its directory -------------------------------------------------------------------------------------------
 
@@ -188,14 +208,14 @@ class CA:
                 raise FileExistsError(f"{place / existing} is there already")
         if isinstance(key, str) and not key.startswith(("pkcs11:", "file:")):
             private = PrivateKey.generate(key)
-            _write_new(place / "ca.key", private.to_pem())
+            write_new(place / "ca.key", private.to_pem())
         else:
             private = PrivateKey.load(key)
-        certificate = _self_signed(private, name.public_bytes(), days)
-        _write_new(place / "ca.pem", _pem(certificate), mode=0o644)
+        certificate = self_signed(private, name.public_bytes(), days)
+        write_new(place / "ca.pem", pem_of([certificate]), mode=0o644)
         Vault.create(place / "vault.key")
         if settings:
-            _write_new(place / "opensslcmp.toml", settings.encode(), mode=0o644)
+            write_new(place / "opensslcmp.toml", settings.encode(), mode=0o644)
         source = None if (place / "ca.key").exists() else private
         result = cls.open(place, key=source, profiles=profiles, crl_days=crl_days, clock=clock)
         result.crl()
@@ -227,22 +247,22 @@ class CA:
         from opensslcmp.server.sqlstore import SQLStore
 
         place = Path(directory)
-        certificate, *chain = load_certificates(place / "ca.pem")
-        private = PrivateKey.load(place / "ca.key" if key is None else key, password)
-        if private.public_key_der != facts(certificate).spki:
-            raise ValueError("the key is not the CA certificate's")
+        *before, last = generations_in(place, key=key, password=password)
+        assert last.key is not None
         settings = Settings.load(place / "opensslcmp.toml")
         return cls(
-            certificate,
-            private,
+            last.certificate,
+            last.key,
             SQLStore(place / "ca.db"),
             Vault(place / "vault.key"),
-            chain=chain,
+            chain=last.chain,
             profiles=profiles,
             crl_days=crl_days,
             crl_file=place / "ca.crl",
-            knowledge=_knowledge_in(place),
+            knowledge=_knowledge_in(place, [*before, last]),
             settings=settings,
+            generation=last.number,
+            predecessors=before,
             clock=clock,
         )
 
@@ -252,8 +272,13 @@ class CA:
 
     @property
     def signer(self) -> Signer:
-        """The credential that signs its messages: its own certificate and key."""
-        return Signer(self.certificate, self._key, self.chain)
+        """The credential that signs its messages: its key with its own certificate.
+
+        After a rollover the certificate is newWithOld while that lasts: the one that is sent first must lead to the root
+        that the peer holds, and from newWithOld paths go to the old root and, by oldWithNew, to the new one.
+        """
+        first, *others = (*self._links, *self._back) if self._links else (self.certificate, *self.chain)
+        return Signer(first, self._key, others)
 
     # -- secrets -------------------------------------------------------------------------------------------------
 
@@ -291,7 +316,7 @@ class CA:
         return Issued(
             certificate=attach_signature(to_be_signed, self._algorithm, signature),
             chain=self._issuing_chain,
-            ca_certificates=self._issuing_chain[-1:],
+            ca_certificates=(self.certificate, *self.chain)[-1:],
             changes=changes,
         )
 
@@ -328,7 +353,7 @@ class CA:
             b"".join(
                 (
                     _VERSION_3,
-                    wrap(0x02, _serial_number().to_bytes(20, "big")),
+                    wrap(0x02, serial_number().to_bytes(20, "big")),
                     self._algorithm,
                     self._subject,
                     _validity(begin, end),
@@ -367,11 +392,11 @@ class CA:
             return [InfoTypeAndValue.make(oids.IT_CURRENT_CRL, self.crl())]
         if request.oid == oids.IT_CRL_STATUS_LIST:
             try:
-                wanted = self._wants_crl(decode_info(InfoTypeAndValue.make(request.oid, request.value)) or [])
+                wanted = self._wanted_crls(decode_info(InfoTypeAndValue.make(request.oid, request.value)) or [])
             except ValueError:
                 raise Rejected(FailureInfo.BAD_DATA_FORMAT, "crlStatusList does not decode") from None
-            return [encode_info(oids.IT_CRLS, [self.crl()] if wanted else None)]
-        return self.knowledge.answer(request, self._issuing_chain, self.issuing_profile(request.cert_profile))
+            return [encode_info(oids.IT_CRLS, [each.current().content for each in wanted] or None)]
+        return self.knowledge.answer(request, self._told, self.issuing_profile(request.cert_profile))
 
     def issuing_profile(self, name: str | None) -> IssuingProfile:
         """The profile that a certProfile names; the first when none is named.
@@ -386,21 +411,26 @@ class CA:
             raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "no such certProfile")
         return chosen
 
-    def _wants_crl(self, statuses: list[CRLStatus]) -> bool:
-        """A CRLStatus is about our CRL and has none, or an older one (RFC 9810, 5.3.19.17).
+    def _wanted_crls(self, statuses: list[CRLStatus]) -> list[CRLIssuer]:
+        """CRLs of ours that a CRLStatus is about and has none of, or an older one (RFC 9810, 5.3.19.17).
 
         Raises:
             ValueError: a source that does not decode.
         """
-        current = datetime.fromtimestamp(self.current_crl().made_at, UTC)
-        places = {profile.crl_url for profile in self.profiles.values() if profile.crl_url}
-        for status in statuses:
-            ours = any(same_name(each, self._subject) for each in status.issuers) or any(
-                url in places or not places for url in status.urls
-            )
-            if ours and (status.newer_than is None or status.newer_than < current):
-                return True
-        return False
+        wanted = []
+        for issuer in self._crls:
+            current = datetime.fromtimestamp(issuer.current().made_at, UTC)
+            places = {profile.crl_url for profile in self.profiles.values() if profile.crl_url}
+            if issuer.generation != self.generation:
+                places = {url_of(self.settings.crl_url, issuer.generation)} if self.settings.crl_url else set()
+            for status in statuses:
+                ours = any(same_name(each, self._subject) for each in status.issuers) or any(
+                    url in places or not places for url in status.urls
+                )
+                if ours and (status.newer_than is None or status.newer_than < current):
+                    wanted.append(issuer)
+                    break
+        return wanted
 
     # -- its operator --------------------------------------------------------------------------------------------
 
@@ -458,71 +488,40 @@ class CA:
         """
         return self.current_crl().content
 
-    def current_crl(self) -> Publication:
+    def current_crl(self, generation: int | None = None) -> Publication:
         """The CRL of now, with its number and its times; all workers on a store show the same one.
 
-        Whoever makes a CRL reads its predecessor first, then what is revoked, and gives it the next number in the store
-        only if nobody else did: so a greater number never tells less.
+        Args:
+            generation: whose key signs it; None: that of today.
 
         Raises:
             OpenSSLError: the key does not sign.
-
-        Source: RFC 5280, 5.1 and 5.2.3.
+            ValueError: no key of this generation is here.
         """
-        now = self._clock()
-        known = self._crl
-        if self._is_current(known, now):
-            return known
-        with self._crl_lock:
-            while True:
-                known = self.store.publication("crl")
-                if self._is_current(known, now):
-                    self._crl = known
-                    return known
-                made = self._make_crl(known.number + 1 if known else 1, now)
-                with contextlib.suppress(Conflict):  # then another worker was faster
-                    self.store.publish(made)
-                    self._write_crl(made)
+        if generation is None:
+            return self._crls[0].current()
+        for each in self._crls:
+            if each.generation == generation:
+                return each.current()
+        raise ValueError(f"no CRL is made with a key of generation {generation}")
 
-    def _is_current(self, crl: Publication | None, now: float) -> TypeGuard[Publication]:
-        if crl is None or crl.revision != self.store.revision():
-            return False
-        return now < min((crl.made_at + crl.good_until) / 2, crl.made_at + self._crl_days * 43200.0)
+    def crl_paths(self) -> dict[str, int]:
+        """The generation whose CRL is to be had at a path: ``/crl``, and the path of ``crl_url``; after a rollover more.
 
-    def _make_crl(self, number: int, now: float) -> Publication:
-        revision, revocations = self.store.revocations(now)
-        this_update = datetime.fromtimestamp(now, UTC).replace(microsecond=0)
-        next_update = this_update + timedelta(days=self._crl_days)
-        crl = build_crl(
-            issuer=self._subject,
-            key=self._key,
-            algorithm=self._algorithm,
-            key_id=self._key_id,
-            number=number,
-            this_update=this_update,
-            next_update=next_update,
-            revocations=revocations,
-        )
-        return Publication(
-            name="crl",
-            number=number,
-            revision=revision,
-            made_at=this_update.timestamp(),
-            good_until=next_update.timestamp(),
-            content=crl,
-        )
-
-    def _write_crl(self, crl: Publication) -> None:
-        while self._crl_file is not None:
-            _replace(self._crl_file, crl.content)
-            last = self.store.publication("crl")
-            if last is None or last.number == crl.number:
-                return
-            crl = last  # another worker's, which may have been written before ours
+        Certificates of each generation name the CRL that is signed with the key of their own.
+        """
+        paths: dict[str, int] = {}
+        for each in self._crls:
+            for path in filter(None, ("/crl", self.settings.crl_path)):
+                paths[url_of(path, each.generation)] = each.generation
+        for path in filter(None, ("/crl", self.settings.crl_path)):
+            paths.setdefault(path, self.generation)
+        return paths
 
     def publish(self) -> None:
-        """Write the CRL, because something was revoked."""
-        self.crl()
+        """Write the CRLs, because something was revoked."""
+        for each in self._crls:
+            each.current()
 
 
 def open_responder(
@@ -566,7 +565,7 @@ def open_responder(
             ca.store,
             signer or ca.signer,
             secrets=ca.secrets.find,
-            trust=Trust([ca.certificate, *anchors], untrusted=ca.chain),
+            trust=Trust([*ca.anchors, *anchors], untrusted=ca.chain),
             profile=chosen,
             registration_authorities=registration_authorities,
             cross_certification=Trust(others) if (others := list(cross_certified)) else None,
@@ -579,24 +578,26 @@ def open_responder(
         raise
 
 
-def _knowledge_in(place: Path) -> Knowledge:
-    """From ``encryption.pem`` and ``root-update.pem``, where they are.
+def _knowledge_in(place: Path, generations: Iterable[Generation]) -> Knowledge:
+    """From ``encryption.pem``, ``root-update.pem`` and the generations of the key, where they are.
 
     Raises:
         ValueError: the certificates of the root's update do not fit together.
     """
     encryption, update = place / "encryption.pem", place / "root-update.pem"
+    updates = [RootUpdate.of(load_certificates(update))] if update.exists() else []
+    updates += [each.update for each in generations if each.update is not None]
     return Knowledge(
         encryption_certificate=load_certificates(encryption)[0] if encryption.exists() else None,
-        root_updates=(RootUpdate.of(load_certificates(update)),) if update.exists() else (),
+        root_updates=tuple(reversed(updates)),
     )
 
 
-def _located(profile: IssuingProfile, settings: Settings) -> IssuingProfile:
+def _located(profile: IssuingProfile, settings: Settings, generation: int) -> IssuingProfile:
     return replace(
         profile,
-        crl_url=profile.crl_url or settings.crl_url,
-        issuer_url=profile.issuer_url or settings.issuer_url,
+        crl_url=profile.crl_url or (settings.crl_url and url_of(settings.crl_url, generation)),
+        issuer_url=profile.issuer_url or (settings.issuer_url and url_of(settings.issuer_url, generation)),
     )
 
 
@@ -606,11 +607,6 @@ _VERSION_3 = b"\xa0\x03\x02\x01\x02"
 @lru_cache(maxsize=64)
 def _validity(begin: datetime, end: datetime) -> bytes:
     return encode(Validity.between(begin, end))
-
-
-def _serial_number() -> int:
-    """20 octets, positive, 158 random bits (RFC 5280, 4.1.2.2)."""
-    return int.from_bytes(fresh_bytes(20), "big") >> 2 | 1 << 158
 
 
 def _like_before(
@@ -633,60 +629,3 @@ def _like_before(
         if oid not in requested and oid in previous:
             requested[oid] = previous[oid]
     return subject, tuple(requested.values())
-
-
-def _self_signed(key: PrivateKey, name: bytes, days: float) -> bytes:
-    algorithm = key.signature_algorithm()
-    now = datetime.now(UTC).replace(microsecond=0)
-    public_key = key.public_key_der
-    identifier = key_identifier(public_key)
-
-    def extension(oid: str, value: bytes, critical: bool = False) -> Extension:
-        return Extension(extn_id=x509.ObjectIdentifier(oid), critical=critical, extn_value=value)
-
-    to_be_signed = encode(
-        TBSCertificate(
-            version=2,
-            serial_number=_serial_number(),
-            signature=decode(AlgorithmIdentifier, algorithm),
-            issuer=tlv(name),
-            validity=Validity.between(now, now + timedelta(days=days)),
-            subject=tlv(name),
-            subject_public_key_info=tlv(public_key),
-            extensions=[
-                extension("2.5.29.19", bytes.fromhex("30030101ff"), True),
-                extension("2.5.29.15", key_usage("digitalSignature", "keyCertSign", "cRLSign"), True),
-                extension("2.5.29.14", wrap(0x04, identifier)),
-                extension(_AKI, wrap(0x30, wrap(0x80, identifier))),
-            ],
-        )
-    )
-    return attach_signature(to_be_signed, algorithm, key.sign(to_be_signed, algorithm))
-
-
-def _pem(certificate: bytes) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
-
-
-def _write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        # Half a key would keep the whole one from being written later.
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that is there whole, old or new, at any time."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    with contextlib.suppress(FileNotFoundError):
-        new.unlink()
-    _write_new(new, content, mode=0o644)
-    new.replace(path)
