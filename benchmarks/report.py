@@ -237,7 +237,7 @@ def _whole_server(service: Service, server: Server, count: int, rounds: int) -> 
 
     found = side_by_side(process, lambda: ends.run(count).server, rounds=rounds)
     return Row(
-        what="whole server (granian, ASGI, SQLite WAL synchronous FULL), CPU of its processes",
+        what="whole server (HTTP, SQLite WAL synchronous FULL), CPU of its processes",
         against="in-process Responder, memory store",
         ours=_us(found.ours),
         theirs=_us(found.theirs),

@@ -1,4 +1,4 @@
-"""A server of your own making: the ASGI application, run by granian in two processes.
+"""A server of your own making: the application, served by two processes.
 
 Run it:  python examples/serve.py DIRECTORY     (made by: opensslcmp ca init DIRECTORY)
 """
@@ -9,6 +9,7 @@ from functools import partial
 from opensslcmp.server import CA, open_responder
 from opensslcmp.server.app import App
 from opensslcmp.server.serve import serve
+from opensslcmp.server.server_settings import ServerSettings
 
 
 def load(directory: str) -> App:
@@ -21,8 +22,7 @@ def load(directory: str) -> App:
 def main() -> None:
     serve(
         partial(load, sys.argv[1]),
-        port=0,
-        workers=2,
+        ServerSettings(port=0, workers=2),
         ready=lambda url: print(f"listening on {url}", flush=True),
     )
 

@@ -181,7 +181,6 @@ def serve(
     the server does; clients poll meanwhile.
     """
     from opensslcmp.server.rules import PROFILES
-    from opensslcmp.server.serve import TLSFiles
     from opensslcmp.server.serve import serve as run_server
 
     if profile not in PROFILES:
@@ -208,21 +207,16 @@ def serve(
         server = replace(settings.server, **{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         raise UsageError(str(error)) from None
+    try:
+        server.tls()
+    except ValueError as error:
+        raise InputError(str(error)) from None
     if check:
         found = config or directory / "opensslcmp.toml"
         say(f"{found}: no problem was found" if found.exists() else f"{found} is not there; defaults are used")
         return
-    tls = None
-    if server.tls_certificate is not None and server.tls_key is not None:
-        tls = TLSFiles(certificate=server.tls_certificate, key=server.tls_key, client_ca=server.tls_client_ca)
-    run_server(
-        partial(load_app, directory.absolute(), profile, server.paths, approval == "manual"),
-        host=server.host,
-        port=server.port,
-        workers=server.workers,
-        tls=tls,
-        ready=_ready,
-    )
+    load = partial(load_app, directory.absolute(), profile, server.paths, approval == "manual")
+    run_server(load, server, ready=_ready)
 
 
 def open_settings(directory: Path, config: Path | None = None) -> Settings:
@@ -265,8 +259,17 @@ def load_app(directory: Path, profile: str, paths: tuple[str, ...], approval: bo
         ca.publish()
 
     crl_paths = {"/crl", ca.settings.crl_path or "/crl"}
-    # The CA waits for its own disk only, so threads would cost more than they bring; --workers uses more cores.
-    return App(responder, crl=crl, crl_paths=crl_paths, paths=paths, threads=0, tick=tick, on_close=responder.close)
+    # Without threads: messages share commits (``hub``), and --workers uses more cores.
+    return App(
+        responder,
+        crl=crl,
+        crl_paths=crl_paths,
+        paths=paths,
+        threads=0,
+        tick=tick,
+        on_close=responder.close,
+        ready=responder.store.revision,
+    )
 
 
 def open_ca(directory: Path) -> CA:

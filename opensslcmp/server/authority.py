@@ -159,6 +159,8 @@ class Authority(Protocol):
     One that has a method ``issuing_profile(name: str | None) -> IssuingProfile`` besides is asked whether the profile
     named by certProfile lets keys be used again (``reuse_key``, ``reissue``); of others, no key is updated with itself.
 
+    Under ``Responder.handle_async`` each method may be a coroutine function; one that blocks goes into ``hub.InThreads``.
+
     Each method may raise ``Rejected`` with a failInfo, which the requester is told. Any other exception is logged with
     its traceback, and the requester is told systemFailure.
     """

@@ -22,10 +22,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -239,6 +241,8 @@ class Responder:
         self._stopwatch: Callable[[], float] = time.perf_counter if observe is not None else float
         self._is_open = is_open
         self._clock = clock
+        methods = ("issue", "confirm", "revoke", "info")
+        self._awaits = any(inspect.iscoroutinefunction(getattr(authority, name, None)) for name in methods)
         self._next_sweep = 0.0
         self._sweeping = threading.Lock()
         self._name = directory_name(self._signer.sender_name)
@@ -265,8 +269,34 @@ class Responder:
         self._tell(way, peer, began)
         return answer
 
+    def handle_async(self, der: bytes, peer: Peer = Peer()) -> Awaitable[bytes]:  # noqa: B008 -- immutable
+        """As ``handle``, on the running event loop of asyncio; messages that are answered at once share a commit (``hub``).
+
+        The methods of the authority may be coroutine functions. Once begun, a message is finished, whether or not
+        anybody awaits its answer. Needs greenlet (extra ``server``).
+        """
+        from opensslcmp.server.hub import Hub
+
+        return Hub.here().handle(self, der, peer)
+
+    def beside(self, store: Store, authority: Authority) -> Responder:
+        """This Responder with another store and another authority, for as long as one message takes."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, store=store, authority=authority, _next_sweep=math.inf, _awaits=False)
+        return other
+
+    def sweep_is_due(self) -> bool:
+        """``sweep`` is to be called; asked again, it is not for another ``sweep_seconds``."""
+        now = self._clock()
+        if now < self._next_sweep:
+            return False
+        self._next_sweep = now + self._sweep_seconds
+        return True
+
     def _answer(self, der: bytes, peer: Peer, way: _Way) -> bytes:
         try:
+            if self._awaits:
+                raise TypeError("the authority has coroutine functions: only handle_async awaits them")
             now = self._clock()
             if now >= self._next_sweep:
                 self._sweep_if_nobody_does(now)

@@ -1,148 +1,86 @@
-"""Runs an ASGI application on granian: worker processes that share one port.
+"""Worker processes that share one port, and the process that watches over them.
 
-granian, because it is the one of the common servers that keeps a connection of HTTP/1.0 open when asked to by
-``Connection: keep-alive``, which is what every client made of OpenSSL sends. HTTP/1 only: no CMP client speaks HTTP/2.
+1. The first process binds a socket for each worker (SO_REUSEPORT, so that the kernel spreads connections) and listens at
+   once. It forks the workers and keeps the sockets: a worker that died leaves its queue of connections to its successor.
+2. Each worker loads the application, serves it with a ``FrontEnd``, and says so through a pipe. When all have, ``ready`` is
+   called. A worker that ends before it was ever ready ends the server; one that ends later is started anew, at once the
+   first time, then after 1, 2, 4 .. 60 seconds until it has lived for a minute.
+3. SIGTERM and SIGINT drain: the workers accept nothing more, finish what was begun within ``drain_seconds``, and end. A
+   second one ends them at once. SIGHUP has them read their TLS files and what ``App.reload`` reads, and closes nothing.
+4. The workers hold one end of a pipe whose other end closes with the first process, however it ends; then they drain too.
+
+Signals are blocked in the first process and fetched by ``sigtimedwait``, so none comes between two steps.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import ctypes
 import errno
+import logging
 import os
+import resource
+import selectors
 import signal
 import socket
 import sys
-import threading
+import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
+from opensslcmp.server.app import App
+from opensslcmp.server.server_settings import ServerSettings
 
-__all__ = ["TLSFiles", "serve"]
+__all__ = ["serve"]
 
-_PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TLSFiles:
-    """What makes the server speak HTTPS (TLS 1.2 and 1.3).
-
-    Attributes:
-        certificate: PEM file, the server's certificate first, then its chain.
-        key: PEM file of its private key.
-        client_ca: PEM file; when given, clients need a certificate issued under one of these.
-    """
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
+_log = logging.getLogger("opensslcmp.server")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_LIVED_SECONDS = 60.0
+_MOST_BACKOFF_SECONDS = 60.0
+_GRACE_SECONDS = 5.0
 
 
 def serve(
-    load: Callable[[], Any],
+    load: Callable[[], App],
+    settings: ServerSettings = ServerSettings(),  # noqa: B008 -- immutable
     *,
-    host: str = "127.0.0.1",
-    port: int = 8080,
-    workers: int = 1,
-    tls: TLSFiles | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, which let requests under way end. To be called from the main thread.
+    """Serve until SIGINT or SIGTERM. To be called from the main thread of a process without others.
 
     Args:
-        load: makes the application, in each worker process; it must be picklable (a function of a module, or a
-            ``functools.partial`` of one) where processes are not forked.
-        host: address or name to listen on.
-        port: 0 picks a free one.
-        workers: processes.
-        tls: HTTPS instead of HTTP.
-        ready: called with the URL of the CMP service once connections are accepted.
+        load: makes the application, in each worker process.
+        settings: where, how many, and the bounds.
+        ready: called with the URL of the CMP service once connections are answered.
 
     Raises:
         OSError: the address cannot be listened on.
-        SystemExit: the workers ended by themselves, which ``load`` failing makes them do; the log says why.
+        ValueError: the TLS files do not load.
+        SystemExit: a worker ended before it served, as ``load`` failing makes it do; the log says why.
     """
-    family, address = _resolve(host, port)
-    # Holds the port between now and the workers' own sockets. It never listens, so it takes no connection.
-    with socket.socket(family, socket.SOCK_STREAM) as placeholder:
-        placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sys.platform == "linux":
-            _refuse_a_taken_port(family, address)
-            placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        placeholder.bind(address)
-        host, port = placeholder.getsockname()[:2]
-        if sys.platform != "linux":
-            placeholder.close()
-        server = Granian(
-            "opensslcmp",
-            address=host,
-            port=port,
-            interface=Interfaces.ASGI,
-            workers=workers,
-            loop=Loops.asyncio,
-            http=HTTPModes.http1,
-            websockets=False,
-            http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024),
-            log_level=LogLevels.warning,
-            log_dictconfig=_log_to_stderr(),
-            ssl_cert=tls.certificate if tls else None,
-            ssl_key=tls.key if tls else None,
-            ssl_protocol_min=SSLProtocols.tls12,
-            ssl_ca=tls.client_ca if tls else None,
-            ssl_client_verify=bool(tls and tls.client_ca),
-            workers_kill_timeout=15,
-        )
-        over = threading.Event()
-        _let_signals_end_workers()
-        url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/.well-known/cmp"
-        if ready is not None:
-            threading.Thread(target=_announce, args=(family, (host, port), over, partial(ready, url))).start()
+    settings.tls()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        family, address = _resolve(settings.host, settings.port)
+        sockets = _listen(family, address, settings.workers)
         try:
-            server.serve(target_loader=partial(_load, load, os.getpid()), wrap_loader=False)
+            host, port = sockets[0].getsockname()[:2]
+            scheme = "https" if settings.tls_certificate else "http"
+            url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/.well-known/cmp"
+            supervisor = _Supervisor(load, settings, sockets)
+            supervisor.run(lambda: ready(url) if ready is not None else None)
         finally:
-            over.set()
+            for each in sockets:
+                each.close()
+    finally:
+        while signal.sigtimedwait(_SIGNALS, 0) is not None:  # those that we have acted upon already
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-_END = (signal.SIGTERM, signal.SIGINT)
-
-
-@cache
-def _let_signals_end_workers() -> None:
-    """Have a worker end on a signal from its first moment on.
-
-    It inherits granian's handlers of the main process, which swallow a signal that comes before the worker sets its own:
-    then nobody but the kill timeout ends it. So no signal comes between the fork and the reset of the handlers.
-    """
-    if not hasattr(os, "register_at_fork"):
-        return
-
-    def in_child() -> None:
-        for number in _END:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _END)
-
-    os.register_at_fork(
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _END),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _END),
-        after_in_child=in_child,
-    )
-
-
-def _load(load: Callable[[], Any], parent: int) -> Any:
-    if sys.platform == "linux":
-        # A worker does not outlive the process that started it, however that one ended (prctl(2)).
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        raise SystemExit("the server's first process has ended")
-    return load()
+# -- the first process ---------------------------------------------------------------------------------------------
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
@@ -150,8 +88,33 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...
     return family, address
 
 
+def _listen(family: socket.AddressFamily, address: tuple[Any, ...], number: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(number):
+            # The first one alone: with SO_REUSEPORT two servers of one user would share the port silently.
+            each = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(each)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family is socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            if len(sockets) == 1:
+                _refuse_a_taken_port(family, address)
+            if number > 1:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            each.bind(address)
+            address = each.getsockname()
+        for each in sockets:
+            each.listen(1024)
+            each.setblocking(False)
+    except BaseException:
+        for each in sockets:
+            each.close()
+        raise
+    return sockets
+
+
 def _refuse_a_taken_port(family: socket.AddressFamily, address: tuple[Any, ...]) -> None:
-    """Fail when somebody listens there: with SO_REUSEPORT two servers of one user would share the port silently."""
     if address[1]:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -163,25 +126,253 @@ def _refuse_a_taken_port(family: socket.AddressFamily, address: tuple[Any, ...])
                 raise
 
 
-def _announce(
-    family: socket.AddressFamily, address: tuple[str, int], over: threading.Event, ready: Callable[[], None]
-) -> None:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])
-    while not over.is_set():
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1)
-            if probe.connect_ex((host, address[1])) == 0:
+@dataclass(slots=True)
+class _Worker:
+    """A place for a worker process."""
+
+    socket: socket.socket
+    pid: int = 0
+    started: float = 0.0
+    was_ready: bool = False
+    backoff: float = 0.0
+    due: float = 0.0
+
+
+class _Supervisor:
+    """Starts workers, hands on signals, starts anew what died."""
+
+    def __init__(self, load: Callable[[], App], settings: ServerSettings, sockets: list[socket.socket]) -> None:
+        self._load = load
+        self._settings = settings
+        self._workers = [_Worker(each) for each in sockets]
+        self._life, self._life_held = os.pipe()
+        self._news, self._news_told = os.pipe()
+        os.set_blocking(self._news, False)
+
+    def run(self, ready: Callable[[], None]) -> None:
+        try:
+            for worker in self._workers:
+                self._start(worker)
+            if self._until_ready():
                 ready()
+                self._watch()
+            self._end()
+        finally:
+            for worker in self._workers:
+                if worker.pid:
+                    os.kill(worker.pid, signal.SIGKILL)
+                    os.waitpid(worker.pid, 0)
+            for each in (self._life, self._life_held, self._news, self._news_told):
+                os.close(each)
+
+    def _until_ready(self) -> bool:
+        """True once all workers serve; False when we are to end before."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._news, selectors.EVENT_READ)
+            while not all(worker.was_ready for worker in self._workers):
+                selector.select(0.05)
+                self._read_news()
+                if self._caught(0) is not None:
+                    return False
+                for worker, status in self._ended():
+                    if not worker.was_ready:
+                        raise SystemExit(f"a worker ended before it served (status {status})")
+                    self._start_again(worker)
+        return True
+
+    def _watch(self) -> None:
+        """Until a signal says to end."""
+        while True:
+            due = [worker.due for worker in self._workers if not worker.pid]
+            wait = max(0.0, min(due) - time.monotonic()) if due else 3600.0
+            number = self._caught(wait)
+            if number is not None:
                 return
-        over.wait(0.01)
+            self._read_news()
+            for worker, status in self._ended():
+                self._start_again(worker)
+                wait = worker.due - time.monotonic()
+                _log.error("a worker ended (status %d), a new one starts in %.0f seconds", status, max(0.0, wait))
+            for worker in self._workers:
+                if not worker.pid and worker.due <= time.monotonic():
+                    self._start(worker)
+
+    def _end(self) -> None:
+        for worker in self._workers:
+            worker.socket.close()
+        self._tell(signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.drain_seconds + _GRACE_SECONDS
+        while any(worker.pid for worker in self._workers):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                _log.error("workers that did not end in time are killed")
+                return
+            if self._caught(left) is not None:
+                self._tell(signal.SIGTERM)
+                deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
+            list(self._ended())
+
+    def _caught(self, seconds: float) -> int | None:
+        """SIGTERM or SIGINT, when one comes in this time. SIGHUP is handed on; the death of a child ends the waiting."""
+        found = signal.sigtimedwait(_SIGNALS, seconds)
+        if found is None or found.si_signo == signal.SIGCHLD:
+            return None
+        if found.si_signo == signal.SIGHUP:
+            self._tell(signal.SIGHUP)
+            return None
+        return found.si_signo
+
+    def _tell(self, number: signal.Signals) -> None:
+        for worker in self._workers:
+            if worker.pid:
+                os.kill(worker.pid, number)
+
+    def _ended(self) -> list[tuple[_Worker, int]]:
+        found = []
+        for worker in self._workers:
+            if worker.pid:
+                pid, status = os.waitpid(worker.pid, os.WNOHANG)
+                if pid:
+                    worker.pid = 0
+                    found.append((worker, os.waitstatus_to_exitcode(status)))
+        return found
+
+    def _read_news(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in os.read(self._news, 1024):
+                self._workers[number].was_ready = True
+
+    def _start_again(self, worker: _Worker) -> None:
+        now = time.monotonic()
+        if now - worker.started > _LIVED_SECONDS:
+            worker.backoff = 0.0
+        worker.due = now + worker.backoff
+        worker.backoff = min(_MOST_BACKOFF_SECONDS, worker.backoff * 2 or 1.0)
+
+    def _start(self, worker: _Worker) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        worker.started = time.monotonic()
+        pid = os.fork()
+        if pid:
+            worker.pid = pid
+            return
+        status = 1
+        try:
+            os.close(self._life_held)
+            for other in self._workers:
+                if other is not worker:
+                    other.socket.close()
+            _work(self._load, self._settings, worker.socket, self._life, self._told(worker))
+            status = 0
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+            if not isinstance(error.code, int):
+                print(error.code, file=sys.stderr)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _told(self, worker: _Worker) -> Callable[[], None]:
+        number = bytes([self._workers.index(worker)])
+
+        def told() -> None:
+            os.write(self._news_told, number)
+
+        return told
 
 
-def _log_to_stderr() -> dict[str, Any]:
-    return {
-        "formatters": {"generic": {"format": "%(levelname)s %(message)s"}},
-        "handlers": {
-            "console": {"formatter": "generic", "class": "logging.StreamHandler", "stream": "ext://sys.stderr"}
-        },
-        "loggers": {"_granian": {"handlers": ["console"], "level": "WARNING", "propagate": False}},
-        "root": {"handlers": ["console"], "level": "WARNING"},
-    }
+# -- a worker ------------------------------------------------------------------------------------------------------
+
+
+def _work(
+    load: Callable[[], App], settings: ServerSettings, listening: socket.socket, life: int, ready: Callable[[], None]
+) -> None:
+    """All of a worker's life."""
+    # The terminal sends SIGINT to us too; it is the first process that tells us to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    with contextlib.suppress(ValueError, OSError):
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    app = load()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(app, settings, listening, life, ready))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's when it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(
+    app: App, settings: ServerSettings, listening: socket.socket, life: int, ready: Callable[[], None]
+) -> None:
+    from opensslcmp.server.front import Bounds, FrontEnd
+
+    loop = asyncio.get_running_loop()
+    bounds = Bounds(
+        max_connections=settings.max_connections,
+        max_connections_per_address=settings.max_connections_per_address,
+        max_header_bytes=settings.max_header_bytes,
+        max_headers=settings.max_headers,
+        max_buffered_bytes=settings.max_buffered_bytes,
+        max_waiting=settings.max_queue,
+        max_under_way=settings.max_under_way,
+        header_timeout_seconds=settings.header_timeout_seconds,
+        idle_timeout_seconds=settings.idle_timeout_seconds,
+        retry_after_seconds=settings.retry_after_seconds,
+    )
+    front = FrontEnd(app, bounds, trusted_proxies=settings.trusted_proxies)
+    over = asyncio.Event()
+
+    def end() -> None:
+        if over.is_set():
+            os._exit(1)  # asked twice
+        over.set()
+
+    def orphaned() -> None:
+        loop.remove_reader(life)
+        over.set()
+
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(app, settings, front))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_reader(life, orphaned)
+    await front.listen([listening], settings.tls())
+    ready()
+    await over.wait()
+    if not await front.drain(settings.drain_seconds):
+        _log.warning("some requests were cut off after %g seconds", settings.drain_seconds)
+    await front.close()
+
+
+async def _reload(app: App, settings: ServerSettings, front: Any) -> None:
+    """What SIGHUP does; what fails leaves everything as it was."""
+    try:
+        tls = settings.tls()
+        if app.reload is not None:
+            await asyncio.to_thread(app.reload)
+        if tls is not None:
+            await front.change_tls(tls)
+    except Exception:
+        _log.exception("not reloaded; everything is as before")
+    else:
+        _log.warning("reloaded")

@@ -12,44 +12,10 @@ from urllib.parse import urlsplit
 
 from opensslcmp.server.audit import AuditSettings
 from opensslcmp.server.metrics import MetricsSettings
-from opensslcmp.server.tables import WrongValue, load_tables
+from opensslcmp.server.server_settings import ServerSettings
+from opensslcmp.server.tables import load_tables
 
 __all__ = ["ServerSettings", "Settings"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerSettings:
-    """How the server is reached. A change needs a restart.
-
-    Attributes:
-        host: address or name to listen on.
-        port: to listen on; 0 picks a free one.
-        workers: processes.
-        paths: further paths that mean the same as ``/.well-known/cmp``, such as ``/`` or ``/pkix/``.
-        tls_certificate: PEM file, the server's certificate first, then its chain: HTTPS instead of HTTP.
-        tls_key: PEM file of its private key.
-        tls_client_ca: PEM file; clients need a TLS certificate under one of these.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    workers: int = 1
-    paths: tuple[str, ...] = ()
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    tls_client_ca: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise WrongValue("is not between 0 and 65535", "port")
-        if not 1 <= self.workers <= 256:
-            raise WrongValue("is not between 1 and 256", "workers")
-        if not all(each.startswith("/") for each in self.paths):
-            raise WrongValue("has a path that does not begin with /", "paths")
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise WrongValue("is needed beside the other", "tls_key" if self.tls_certificate else "tls_certificate")
-        if self.tls_client_ca is not None and self.tls_certificate is None:
-            raise WrongValue("is for a server with tls_certificate", "tls_client_ca")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +37,7 @@ class Settings:
 
     crl_url: str | None = None
     issuer_url: str | None = None
-    server: ServerSettings = ServerSettings()
+    server: ServerSettings = ServerSettings()  # noqa: RUF009 -- immutable
     audit: AuditSettings = AuditSettings()  # noqa: RUF009 -- immutable
     metrics: MetricsSettings = MetricsSettings()  # noqa: RUF009 -- immutable
 

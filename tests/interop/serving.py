@@ -6,6 +6,7 @@ from functools import partial
 from opensslcmp.server.app import App
 from opensslcmp.server.ca import open_responder
 from opensslcmp.server.serve import serve
+from opensslcmp.server.server_settings import ServerSettings
 
 
 def load(directory: str) -> App:
@@ -13,4 +14,4 @@ def load(directory: str) -> App:
 
 
 if __name__ == "__main__":
-    serve(partial(load, sys.argv[1]), port=0, ready=partial(print, flush=True))
+    serve(partial(load, sys.argv[1]), ServerSettings(port=0), ready=partial(print, flush=True))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from opensslcmp.server.app import App
 from opensslcmp.server.peer import Peer
-from opensslcmp.server.serve import TLSFiles, serve
+from opensslcmp.server.serve import serve
+from opensslcmp.server.server_settings import ServerSettings
 
 
 class Echo:
@@ -23,5 +24,6 @@ def ready(url: str) -> None:
 
 if __name__ == "__main__":
     workers, *files = sys.argv[1:]
-    tls = TLSFiles(certificate=Path(files[0]), key=Path(files[1])) if files else None
-    serve(load, port=0, workers=int(workers), tls=tls, ready=ready)
+    certificate, key = map(Path, files) if files else (None, None)
+    settings = ServerSettings(port=0, workers=int(workers), tls_certificate=certificate, tls_key=key)
+    serve(load, settings, ready=ready)

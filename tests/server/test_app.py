@@ -1,4 +1,4 @@
-"""HTTP as RFC 9811 has it: first the application alone, then on granian over real connections."""
+"""HTTP as RFC 9811 has it: first the application alone, then served over real connections."""
 
 import asyncio
 import socket
@@ -15,6 +15,8 @@ import pytest
 
 from opensslcmp.server.app import OPERATIONS, App, Document
 from opensslcmp.server.peer import Peer
+from opensslcmp.server.serve import serve
+from opensslcmp.server.server_settings import ServerSettings
 from tests.server.web_client import environment, exchange, post, read_response, running
 
 ROOT = "/.well-known/cmp"
@@ -406,10 +408,8 @@ def test_workers_end_when_the_process_that_started_them_is_killed() -> None:
 
 
 def test_a_taken_port_is_a_clear_error(server: tuple[str, int]) -> None:
-    from opensslcmp.server.serve import serve
-
     with pytest.raises(OSError, match="taken"):
-        serve(print, host=server[0], port=server[1])
+        serve(lambda: App(Recorder()), ServerSettings(host=server[0], port=server[1]))
 
 
 def test_https_is_spoken_with_a_certificate(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A raw HTTP client, and a server on granian in a process of its own."""
+"""A raw HTTP client, and a server in a process of its own."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Real servers: granian, which serves our own, and OpenSSL's."""
+"""Real servers: granian, and OpenSSL's."""
 
 import shutil
 import socket
