@@ -259,7 +259,7 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
     check.cert_profile = named
     if (find := getattr(authority, "issuing_profile", None)) is not None:
         issuing = find(named)
-        check.reuse_key, check.reissue = issuing.reuse_key, issuing.reissue
+        check.reuse_key, check.reissue, check.check_key = issuing.reuse_key, issuing.reissue, issuing.check_key
     if not check.reissue:
         mark = _key_and_subject(wish.public_key or b"", wish.subject or b"")
         check.certified = turn.store.certified(mark, turn.now)

@@ -423,7 +423,11 @@ class Responder:
             known: who it was when the protection was verified before; only what may have changed since is looked up.
         """
         profile, message = self.profile, check.message
-        profile.check(Stage.HEADER, check)
+        try:
+            profile.check(Stage.HEADER, check)
+        except BadMessage:
+            self._choose_protector(check, way)
+            raise
         if known is not None:
             check.verified = known
             if known.kind is ProtectionKind.MAC:
@@ -434,16 +438,28 @@ class Responder:
             self._verify(check)
         verified = check.verified
         if verified.kind is ProtectionKind.MAC:
-            if check.secret is None or verified.mac is None or verified.reference is None:
-                raise BadMessage(FailureInfo.BAD_MESSAGE_CHECK, _CREDENTIAL_TEXTS[FailureInfo.BAD_MESSAGE_CHECK])
-            secret = SharedSecret(verified.reference, check.secret.value)
-            way.protector = MacProtector(secret, verified.mac, verified.salt)
+            way.protector = self._mac_protector(check)
         else:
             self._know_signer(check)
             way.ra = check.ra
             way.protector = self._signer
         way.verified = verified
         profile.check(Stage.REQUESTER, check)
+
+    @staticmethod
+    def _mac_protector(check: Check) -> MacProtector:
+        verified = check.verified
+        if check.secret is None or verified.mac is None or verified.reference is None:
+            raise BadMessage(FailureInfo.BAD_MESSAGE_CHECK, _CREDENTIAL_TEXTS[FailureInfo.BAD_MESSAGE_CHECK])
+        return MacProtector(SharedSecret(verified.reference, check.secret.value), verified.mac, verified.salt)
+
+    def _choose_protector(self, check: Check, way: _Way) -> None:
+        """Who knows a secret is told under it what is wrong with a header; nothing else is done for the message."""
+        if check.message.mac is None or check.message.protection is None:
+            return
+        with contextlib.suppress(BadMessage):
+            self._verify(check)
+            way.protector = self._mac_protector(check)
 
     def _verify(self, check: Check) -> None:
         """Whose protection it is, and under which secret."""

@@ -49,7 +49,7 @@ from opensslcmp.context.certificates import facts, same_name
 from opensslcmp.context.keys import signature_algorithm, verify_signature
 from opensslcmp.context.protection import ProtectionKind, Verified
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
-from opensslcmp.errors import BadMessage, ProtectionError
+from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.secret_book import FoundSecret
 from opensslcmp.server.store import (
@@ -155,6 +155,7 @@ class Check:
         ra: the requester is an authorised registration authority.
         asked, asked_twice: keys and subjects that earlier requests of the message are for, and whether this one is again.
         cert_profile: the issuing profile that ``wish`` names, or that is for who names none.
+        check_key: of this profile; raises Rejected for a public key that is not certified.
         position: of ``wish`` in the message.
         record: of the certificate that is to be confirmed or revoked.
         inner: the messages in a nested one.
@@ -178,6 +179,7 @@ class Check:
     reissue: bool = True
     certified: CertificateRecord | None = None
     cert_profile: str | None = None
+    check_key: Callable[[bytes], None] | None = None
     asked: set[bytes] = field(default_factory=set)
     asked_twice: bool = False
     wish: Wish | None = None
@@ -377,6 +379,16 @@ def update_is_signed(check: Check) -> str | None:
 def revocation_is_signed(check: Check) -> str | None:
     """An rr is signed, by the certificate itself or an RA."""
     return "a revocation must be signed" if check.message.mac is not None else None
+
+
+_OF_CMP = frozenset((oids.IT_IMPLICIT_CONFIRM, oids.IT_CONFIRM_WAIT_TIME, oids.IT_CERT_PROFILE))
+
+
+@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9483, 3.1", profiles=_NOT_LENIENT)
+def general_info_is_there_once(check: Check) -> str | None:
+    """implicitConfirm, confirmWaitTime and certProfile are in generalInfo once."""
+    told = [each.oid for each in check.message.header.general_info or () if each.oid in _OF_CMP]
+    return "an item of generalInfo is there twice" if len(set(told)) < len(told) else None
 
 
 @_rule(Stage.HEADER, F.BAD_DATA_FORMAT, "RFC 9810, 5.1.1.1")
@@ -595,6 +607,18 @@ def public_key_is_there(check: Check) -> str | None:
     request = check.request
     if request.public_key is None or (request.message and request.message.cert_req.cert_template.asks_for_key):
         return "no public key, and keys are not generated here"
+    return None
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9483, 4.1.1; RFC 9810, 5.2.1", bodies=REQUESTS - _CROSS)
+def key_is_one_that_is_certified(check: Check) -> str | None:
+    """Type and size of the public key are those of the issuing profile; that is told before any proof of possession by it."""
+    if check.check_key is None:
+        return None
+    try:
+        check.check_key(check.request.public_key or b"")
+    except Rejected as error:
+        return "; ".join(error.text)
     return None
 
 
@@ -984,6 +1008,13 @@ def hash_alg_needs_version_3(check: Check) -> str | None:
     return "hashAlg needs pvno 3" if used and check.message.header.pvno < 3 else None
 
 
+@_rule(Stage.CONFIRM, F.BAD_ALG, "RFC 9810, 5.3.18", bodies=_CONF)
+def hash_alg_is_known(check: Check) -> str | None:
+    """hashAlg is a hash that is known here."""
+    unknown = any(each.hash_alg is not None and each.hash_alg.oid not in _HASHES for each in check.statuses)
+    return "hashAlg is not known here" if unknown else None
+
+
 @_rule(Stage.CONFIRM, F.BAD_CERT_ID, "RFC 9810, 5.3.18", bodies=_CONF)
 def hash_is_the_certificates(check: Check) -> str | None:
     """certHash is the hash of the certificate by its signature algorithm, or by hashAlg."""
@@ -1069,6 +1100,13 @@ def reason_is_there_once(check: Check) -> str | None:
     """There is at most one CRLReason."""
     count = sum(each.oid == _CRL_REASON for each in check.details.crl_entry_details or ())
     return "more than one CRLReason" if count > 1 else None
+
+
+@_rule(Stage.REVOKE, F.BAD_REQUEST, "RFC 9483, 4.2", bodies=_RR, profiles=_STRICT)
+def reason_is_there(check: Check) -> str | None:
+    """There is a CRLReason, unspecified if need be."""
+    told = any(each.oid == _CRL_REASON for each in check.details.crl_entry_details or ())
+    return None if told else "no CRLReason"
 
 
 @_rule(Stage.REVOKE, F.BAD_DATA_FORMAT, "RFC 5280, 5.3.1", bodies=_RR)

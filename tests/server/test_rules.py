@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from opensslcmp.asn1 import (
     InfoTypeAndValue,
@@ -77,6 +78,9 @@ def info(oid: str, value: bytes | None = None) -> list[InfoTypeAndValue]:
     return [InfoTypeAndValue.make(oid, value)]
 
 
+WEAK = PrivateKey.load(rsa.generate_private_key(65537, 1024))
+
+
 @structure
 class _Mail:
     value: bytes
@@ -138,6 +142,11 @@ def _(world: World) -> Message:
 @breaks("implicit_confirm_is_null")
 def _(world: World) -> Message:
     return ir(world, general_info=info(oids.IT_IMPLICIT_CONFIRM, b"\x02\x01\x00"))
+
+
+@breaks("general_info_is_there_once")
+def _(world: World) -> Message:
+    return ir(world, general_info=info(oids.IT_IMPLICIT_CONFIRM, b"\x05\x00") * 2)
 
 
 @breaks("implicit_confirm_is_for_requests")
@@ -311,6 +320,11 @@ def _(world: World) -> Message:
     return wish(world, public_key=None)
 
 
+@breaks("key_is_one_that_is_certified", B.IP)
+def _(world: World) -> Message:
+    return world.device().ask(B.IR, crmf(WEAK))
+
+
 @breaks("subject_or_san_is_there", B.IP)
 def _(world: World) -> Message:
     return wish(world, subject=b"0\x00")
@@ -457,6 +471,13 @@ def _(world: World) -> Message:
     return device.send(B.CERT_CONF, [status])
 
 
+@breaks("hash_alg_is_known")
+def _(world: World) -> Message:
+    device = world.device()
+    certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0]), pvno=3))
+    return device.send(B.CERT_CONF, [conf(certificate, hash_alg=identifier("1.2.3.4"))], pvno=3)
+
+
 @breaks("hash_is_the_certificates")
 def _(world: World) -> Message:
     device = world.device()
@@ -499,6 +520,11 @@ def _(world: World) -> Message:
         return RevDetails(cert_details=revocation(certificate).cert_details, crl_entry_details=reasons)
 
     return rr(world, twice)
+
+
+@breaks("reason_is_there", B.RP)
+def _(world: World) -> Message:
+    return rr(world, lambda certificate: revocation(certificate, None))
 
 
 @breaks("reason_is_known", B.RP)

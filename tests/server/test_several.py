@@ -390,5 +390,5 @@ def test_a_confirmation_that_would_have_to_wait_itself_is_put_off_without_a_trac
     issued = certificates(device.ask(B.IR, *THREE))
     statuses = [conf(issued[0]), conf(issued[1], request_id=2)]
     assert said(device.send(B.CERT_CONF, statuses)) == (B.ERROR, F.SYSTEM_UNAVAIL)
-    del choosy.confirm  # type: ignore[attr-defined]
+    del choosy.confirm
     assert said(device.send(B.CERT_CONF, statuses)) == (B.PKICONF, None)
