@@ -11,6 +11,7 @@ from opensslcmp._version import __version__
 if TYPE_CHECKING:
     from opensslcmp.asn1 import admit
     from opensslcmp.client.async_session import AsyncSession
+    from opensslcmp.client.bulk import Order, Outcome
     from opensslcmp.client.context import Context
     from opensslcmp.client.failover import Retry
     from opensslcmp.client.journal import Journal
@@ -48,6 +49,8 @@ __all__ = [
     "Journal",
     "MacParameters",
     "OpenSSLError",
+    "Order",
+    "Outcome",
     "PKIStatus",
     "Pending",
     "PrivateKey",
@@ -77,6 +80,7 @@ __all__ = [
 _HOMES = {
     "asn1": ("admit",),
     "client.async_session": ("AsyncSession",),
+    "client.bulk": ("Order", "Outcome"),
     "client.context": ("Context",),
     "client.failover": ("Retry",),
     "client.journal": ("Journal",),

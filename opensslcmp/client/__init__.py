@@ -1,6 +1,7 @@
 """An operation from start to end: ``Context`` is configuration, ``Session`` and ``AsyncSession`` run transactions."""
 
 from opensslcmp.client.async_session import AsyncSession
+from opensslcmp.client.bulk import Order, Outcome
 from opensslcmp.client.context import Context, NameSource
 from opensslcmp.client.exchange import Waits
 from opensslcmp.client.failover import Retry
@@ -16,6 +17,8 @@ __all__ = [
     "Issued",
     "Journal",
     "NameSource",
+    "Order",
+    "Outcome",
     "Pending",
     "Protection",
     "RequestTemplate",

@@ -13,14 +13,16 @@ the extra ``async``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar, Unpack, cast, overload
 
 from cryptography import x509
 
 from opensslcmp.client import operations
+from opensslcmp.client.bulk import Order, Outcome, fulfil, take_up
 from opensslcmp.client.context import Context, NameSource
 from opensslcmp.client.journal import Journal
 from opensslcmp.client.operations import CSROptions, EnrollOptions, InfoItem, Result, UpdateOptions, Validity
@@ -322,6 +324,23 @@ class AsyncSession:
     async def abandon(self, pending: Pending) -> None:
         """``Session.abandon``, awaited."""
         await self._run(operations.abandon, pending)
+
+    def enroll_many(
+        self, orders: Iterable[Order] | AsyncIterable[Order], *, concurrency: int = 8
+    ) -> AsyncIterator[Outcome]:
+        """``Session.enroll_many`` in tasks; the orders may come from an async iterable.
+
+        To stop early, leave an ``async with contextlib.aclosing(...)``, or the orders under way go on until the iterator is
+        collected.
+        """
+        return self._greenlets.in_tasks(self._outside, fulfil, self.context, orders, concurrency)
+
+    def recover(self, *, key_password: bytes | None = None, concurrency: int = 8) -> AsyncIterator[Outcome]:
+        """``Session.recover`` in tasks."""
+        if self.journal is None:
+            raise ValueError("the session has no journal")
+        one = partial(take_up, key_password=key_password)
+        return self._greenlets.in_tasks(self._outside, one, self.context, self.journal.unfinished(), concurrency)
 
     async def ca_certificates(self) -> tuple[x509.Certificate, ...]:
         """``Session.ca_certificates``, awaited."""

@@ -22,10 +22,13 @@ Needs the extra ``async``; nothing else in the package imports this module but `
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable
+import contextvars
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from inspect import isawaitable
 from typing import Any, TypeVar
 
@@ -34,13 +37,14 @@ import anyio.lowlevel
 import anyio.to_thread
 import greenlet
 
+from opensslcmp.client.bulk import Outcome
 from opensslcmp.client.exchange import Waits
 from opensslcmp.client.journal import Entry, Journal
 from opensslcmp.client.results import Issued
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.errors import TimedOut
 
-__all__ = ["WAITS", "Outside", "Way", "Writer", "ask_to_confirm", "beside_the_loop", "run"]
+__all__ = ["WAITS", "Outside", "Way", "Writer", "ask_to_confirm", "beside_the_loop", "in_tasks", "run"]
 
 T = TypeVar("T")
 
@@ -249,3 +253,103 @@ async def _carried(
 async def beside_the_loop(kind: str) -> PrivateKey:
     """A new key, made in a thread: RSA takes up to seconds, in which nothing else would happen."""
     return await anyio.to_thread.run_sync(PrivateKey.generate, kind)
+
+
+class _Crew:
+    """Tasks that outlive the call that starts them, on asyncio and trio, and end when they are told to."""
+
+    __slots__ = ("_members",)
+
+    def __init__(self) -> None:
+        self._members: list[tuple[Callable[[], Any], Callable[[], Awaitable[Any]]]] = []
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run it; it must not raise."""
+        trio = sys.modules.get("trio")
+        if trio is None or not trio.lowlevel.in_trio_run():
+            task = asyncio.get_running_loop().create_task(function())
+            self._members.append((task.cancel, partial(asyncio.wait, [task])))
+            return
+        scope, done = trio.CancelScope(), trio.Event()
+
+        async def run_it() -> None:
+            try:
+                with scope:
+                    await function()
+            finally:
+                done.set()
+
+        # Not of a nursery: a generator cannot keep one open while it yields.
+        trio.lowlevel.spawn_system_task(run_it, context=contextvars.copy_context())
+        self._members.append((scope.cancel, done.wait))
+
+    async def stop(self) -> None:
+        """Cancel all, and wait until they have ended."""
+        for cancel, _ in self._members:
+            cancel()
+        with anyio.CancelScope(shield=True):
+            for _, wait in self._members:
+                await wait()
+
+
+def in_tasks(
+    outside: Outside,
+    fulfil_one: Callable[..., Outcome],
+    context: Any,
+    jobs: Iterable[Any] | AsyncIterable[Any],
+    concurrency: int,
+) -> AsyncIterator[Outcome]:
+    """Outcomes in the order of their arrival, by ``concurrency`` tasks.
+
+    Raises:
+        ValueError: ``concurrency`` is less than 1.
+        Exception: what ``jobs`` raises, after the outcomes of what was begun.
+    """
+    if concurrency < 1:
+        raise ValueError("concurrency must be at least 1")
+    return _in_tasks(outside, fulfil_one, context, jobs, concurrency)
+
+
+async def _in_tasks(
+    outside: Outside,
+    fulfil_one: Callable[..., Outcome],
+    context: Any,
+    jobs: Iterable[Any] | AsyncIterable[Any],
+    concurrency: int,
+) -> AsyncIterator[Outcome]:
+    sender, receiver = anyio.create_memory_object_stream[Any](concurrency)
+    taking = anyio.Lock()
+    later = aiter(jobs) if isinstance(jobs, AsyncIterable) else None
+    now = None if isinstance(jobs, AsyncIterable) else iter(jobs)
+    crew = _Crew()
+    exhausted = False
+    failure: Exception | None = None
+
+    async def work(sending: Any) -> None:
+        nonlocal exhausted, failure
+        with sending:
+            while True:
+                async with taking:
+                    if exhausted:
+                        return
+                    try:
+                        job = await anext(later) if later is not None else next(now)  # type: ignore[arg-type]
+                    except (StopIteration, StopAsyncIteration):
+                        exhausted = True
+                        return
+                    except Exception as error:
+                        exhausted, failure = True, error
+                        return
+                await sending.send(await run(outside, fulfil_one, context, job))
+
+    try:
+        with sender:
+            for _ in range(concurrency):
+                crew.start(partial(work, sender.clone()))
+        with receiver:
+            async for outcome in receiver:
+                yield outcome
+        if failure is not None:
+            raise failure
+    finally:
+        await crew.stop()

@@ -10,16 +10,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Unpack, cast, overload
 
 from cryptography import x509
 
 from opensslcmp.client import operations
+from opensslcmp.client.bulk import Order, Outcome, fulfil, in_threads, take_up
 from opensslcmp.client.context import Context, NameSource
 from opensslcmp.client.exchange import Waits
-from opensslcmp.client.journal import Journal
+from opensslcmp.client.journal import Entry, Journal
 from opensslcmp.client.operations import (
     Confirm,
     CSROptions,
@@ -368,6 +369,40 @@ class Session:
             TransportError: the server did not hear.
         """
         operations.abandon(self._waits, self.context, pending)
+
+    def enroll_many(self, orders: Iterable[Order], *, concurrency: int = 8) -> Iterator[Outcome]:
+        """Many certificates, in the order of their arrival.
+
+        Args:
+            orders: taken one by one, as threads become free; may be endless.
+            concurrency: how many are worked on at one time, and how many outcomes may wait to be fetched.
+
+        With a journal, give each order a label and the whole input may be given again after a crash: what is there is
+        given out as it was, what was begun is taken up again.
+        """
+
+        def one(waits: Waits, order: Order) -> Outcome:
+            return fulfil(waits, self.context, order)
+
+        return in_threads(self._waits, one, orders, concurrency)
+
+    def recover(self, *, key_password: bytes | None = None, concurrency: int = 8) -> Iterator[Outcome]:
+        """What the journal has that is unfinished, taken up again: outcomes in the order of their arrival.
+
+        Args:
+            key_password: opens the key files that the journal names.
+            concurrency: how many are worked on at one time.
+
+        Raises:
+            ValueError: the session has no journal.
+        """
+        if self.journal is None:
+            raise ValueError("the session has no journal")
+
+        def one(waits: Waits, entry: Entry) -> Outcome:
+            return take_up(waits, self.context, entry, key_password=key_password)
+
+        return in_threads(self._waits, one, self.journal.unfinished(), concurrency)
 
     def ca_certificates(self) -> tuple[x509.Certificate, ...]:
         """The CA certificates that the server hands out (caCerts); trusting them is the caller's decision.

@@ -104,8 +104,11 @@ def test_both_sessions_have_the_same_operations_with_the_same_signatures() -> No
     ours, theirs = operations_of(AsyncSession), operations_of(Session)
     assert set(ours) - {"aclose"} == set(theirs)
     for name, function in theirs.items():
-        assert inspect.iscoroutinefunction(ours[name])
         signature = str(inspect.signature(ours[name])).replace("AsyncConfirm", "Confirm")
+        if name in {"enroll_many", "recover"}:
+            signature = signature.replace("AsyncIterator", "Iterator").replace(" | AsyncIterable[Order]", "")
+        else:
+            assert inspect.iscoroutinefunction(ours[name])
         assert signature == str(inspect.signature(function))
     parameters = [list(inspect.signature(each).parameters) for each in (AsyncSession, Session)]
     assert parameters[0] == parameters[1]
