@@ -19,7 +19,7 @@ from benchmarks.ends import Ends, crossings
 from benchmarks.measure import Ratio, Share, cpu_microseconds, side_by_side, sums
 from benchmarks.messages import MESSAGES
 from benchmarks.network import Server, Service, tool_rate
-from benchmarks.peers import with_asn1crypto, with_pyasn1
+from benchmarks.peers import with_asn1crypto, with_bouncycastle, with_pyasn1
 from opensslcmp._native import lib
 from opensslcmp.asn1 import admit
 
@@ -120,6 +120,29 @@ def peers(count: int, rounds: int) -> Iterator[Row]:
             aim=aim,
             at_least=True,
         )
+
+
+def java(count: int, rounds: int) -> Iterator[Row]:
+    """Both ends against those of Bouncy Castle."""
+    what, against = f"both ends, CPU, {EASIEST}", "Bouncy Castle, warm"
+    if (reason := with_bouncycastle.missing()) is not None:
+        yield Row(what=what, against=against, ours="-", theirs=reason, ratio=None)
+        return
+    ends = Ends(EASIEST)
+    ends.run(10)
+    with with_bouncycastle.BouncyCastle(count) as peer:
+        found = side_by_side(lambda: ends.run(count).total, peer.round, rounds=rounds)
+    hold, aim = (1.3, 2.5) if OLD else (3, 5)
+    yield Row(
+        what=what,
+        against=against,
+        ours=_us(found.ours),
+        theirs=_us(found.theirs),
+        ratio=1 / found.ratio,
+        hold=hold,
+        aim=aim,
+        at_least=True,
+    )
 
 
 def threads(count: int, rounds: int) -> Iterator[Row]:
@@ -284,6 +307,7 @@ def _floor(count: int) -> Iterator[Row]:
 PARTS: dict[str, Callable[[int, int], Iterator[Row]]] = {
     "shares": shares,
     "peers": peers,
+    "java": java,
     "threads": threads,
     "crossings": lambda _count, _rounds: counted(),
     "network": network,
