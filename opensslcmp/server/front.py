@@ -329,6 +329,7 @@ class _Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._url = b""
+        self._fields: list[tuple[bytes, bytes]] = []
         self._fed = self._head_bytes = self._headers = self._hosts = 0
         self._content_type = self._declared = self._known = self._expect = b""
         self._forwarded: dict[bytes, str] | None = None
@@ -377,8 +378,9 @@ class _Connection(asyncio.Protocol):
                     self._parser.feed_data(data)
                     break
                 except httptools.HttpParserUpgrade as upgrade:
-                    # The request is answered as if it had not asked for another protocol (RFC 9110, 7.8).
-                    data = data[upgrade.args[0] :]
+                    # It is answered as if it had not asked for another protocol (RFC 9110, 7.8): llhttp has left its body
+                    # alone, so its head comes once more, without that.
+                    data = self._head_again() + data[upgrade.args[0] :]
                     self._parser = httptools.HttpRequestParser(self)
         except httptools.HttpParserError:
             if self._parser is not None:  # else a callback refused, and the rest does not matter
@@ -388,6 +390,15 @@ class _Connection(asyncio.Protocol):
             self._fed += len(data)
             if self._fed > self.front.bounds.max_header_bytes:
                 self._refuse(plain(431, "the head of the request is too long", _CLOSE))
+
+    def _head_again(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, self._parser.get_http_version().encode())]
+        for name, value in self._fields:
+            if name == b"connection":
+                lines.append(b"connection: close" if b"close" in value.lower() else b"connection: keep-alive")
+            elif name not in {b"upgrade", b"http2-settings"}:
+                lines.append(name + b": " + value)
+        return b"\r\n".join([*lines, b"", b""])
 
     def eof_received(self) -> bool:
         """The peer sends no more; what it asked for it still gets."""
@@ -437,6 +448,7 @@ class _Connection(asyncio.Protocol):
             self._refuse(plain(431, "the head of the request is too long", _CLOSE))
             return
         name = name.lower()
+        self._fields.append((name, value))
         if name == b"host":
             self._hosts += 1
         elif name == b"content-type":
@@ -455,7 +467,7 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: what is wrong with it is said before the body comes."""
-        if self._parser is None:
+        if self._parser is None or self._parser.should_upgrade():
             return
         modern = self._parser.get_http_version() != "1.0"
         if self._parser.get_http_version() not in {"1.0", "1.1"}:
