@@ -565,6 +565,7 @@ def open_responder(
             ca.store,
             signer or ca.signer,
             secrets=ca.secrets.find,
+            rotating=ca.secrets.rotating,
             trust=Trust([*ca.anchors, *anchors], untrusted=ca.chain),
             profile=chosen,
             registration_authorities=registration_authorities,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from opensslcmp.server.store import (
     Application,
     CertificateRecord,
+    CertificateSearch,
     CertificateState,
     Change,
     Conflict,
@@ -162,6 +163,21 @@ class MemoryStore:
         with self._lock:
             return iter(sorted(self._certificates.values(), key=lambda each: (each.issued_at, each.key)))
 
+    def search(
+        self, wanted: CertificateSearch, limit: int, after: tuple[float, bytes] | None = None
+    ) -> list[CertificateRecord]:
+        """As ``Store.search``."""
+        found = [each for each in self.every_certificate() if after is None or (each.issued_at, each.key) > after]
+        return [
+            each
+            for each in found
+            if each.state in wanted.states
+            and f"{each.serial_number:x}".startswith(wanted.serial)
+            and wanted.identity in {None, each.identity}
+            and wanted.issued_after <= each.issued_at < wanted.issued_before
+            and wanted.expires_after <= each.not_after < wanted.expires_before
+        ][:limit]
+
     def certificates(self) -> int:
         """As ``Store.certificates``."""
         with self._lock:
@@ -236,6 +252,20 @@ class MemoryStore:
         """As ``Store.remove_secret``."""
         with self._lock:
             return self._secrets.pop(reference, None) is not None
+
+    def replace_secret(self, secret: StoredSecret, expected: bytes) -> bool:
+        """As ``Store.replace_secret``."""
+        with self._lock:
+            there = self._secrets.get(secret.reference)
+            if there is None or there.sealed != expected:
+                return False
+            self._secrets[secret.reference] = secret
+            return True
+
+    def overlap_until(self) -> float:
+        """As ``Store.overlap_until``."""
+        with self._lock:
+            return max((each.previous_until for each in self._secrets.values()), default=0.0)
 
     def secrets(self) -> list[StoredSecret]:
         """As ``Store.secrets``."""

@@ -22,6 +22,7 @@ from opensslcmp.server.statements import Prepared, Statements
 from opensslcmp.server.store import (
     Application,
     CertificateRecord,
+    CertificateSearch,
     CertificateState,
     Change,
     Conflict,
@@ -244,6 +245,30 @@ class RelationalStore(ABC):
             last = _record(page[-1])
             at, after = last.issued_at, last.key
 
+    def search(
+        self, wanted: CertificateSearch, limit: int, after: tuple[float, bytes] | None = None
+    ) -> list[CertificateRecord]:
+        """As ``Store.search``."""
+        at, key = after or (float("-inf"), b"")
+        # What is not wanted matches nothing: there is no state -1.
+        states = {f"state_{each.name}": int(each) if each in wanted.states else -1 for each in CertificateState}
+        rows = self._rows(
+            self._sql.search_certificates,
+            at=at,
+            after=key,
+            serial=wanted.serial,
+            serial_end=wanted.serial + "g",
+            identity=b"" if wanted.identity is None else wanted.identity,
+            identity_end=b"\xff" if wanted.identity is None else wanted.identity,
+            issued_after=wanted.issued_after,
+            issued_before=wanted.issued_before,
+            expires_after=wanted.expires_after,
+            expires_before=wanted.expires_before,
+            most=limit,
+            **states,
+        )
+        return [_record(row) for row in rows]
+
     def certificates(self) -> int:
         """As ``Store.certificates``."""
         count: int = self._value(self._sql.count_certificates)
@@ -335,16 +360,18 @@ class RelationalStore(ABC):
 
     def add_secret(self, secret: StoredSecret) -> None:
         """As ``Store.add_secret``."""
-        values = {
-            "reference": secret.reference,
-            "sealed": secret.sealed,
-            "single_use": int(secret.single_use),
-            "used_at": secret.used_at,
-            "created_at": secret.created_at,
-            "subject": secret.subject,
-            "profiles": json.dumps(secret.profiles),
-        }
+        values = {"reference": secret.reference} | _secret_values(secret)
         self._transact(lambda connection: self._run(connection, self._sql.add_secret, **values))
+
+    def replace_secret(self, secret: StoredSecret, expected: bytes) -> bool:
+        """As ``Store.replace_secret``."""
+        values = {"which": secret.reference, "expected": expected} | _secret_values(secret)
+        return bool(self._transact(lambda connection: self._run(connection, self._sql.replace_secret, **values)))
+
+    def overlap_until(self) -> float:
+        """As ``Store.overlap_until``."""
+        found: float | None = self._value(self._sql.overlap_until)
+        return found or 0.0
 
     def remove_secret(self, reference: bytes) -> bool:
         """As ``Store.remove_secret``."""
@@ -410,6 +437,19 @@ def _revocation_values(revocation: Revocation) -> dict[str, Any]:
     }
 
 
+def _secret_values(secret: StoredSecret) -> dict[str, Any]:
+    return {
+        "sealed": secret.sealed,
+        "single_use": int(secret.single_use),
+        "used_at": secret.used_at,
+        "created_at": secret.created_at,
+        "subject": secret.subject,
+        "profiles": json.dumps(secret.profiles),
+        "previous": secret.previous,
+        "previous_until": secret.previous_until,
+    }
+
+
 def _transaction(row: Any) -> Transaction:
     return Transaction(
         transaction_id=row[0],
@@ -472,4 +512,6 @@ def _secret(row: Any) -> StoredSecret:
         created_at=row[4],
         subject=row[5],
         profiles=tuple(json.loads(row[6])),
+        previous=row[7],
+        previous_until=row[8],
     )

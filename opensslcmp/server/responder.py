@@ -174,6 +174,8 @@ class Responder:
         store: remembers.
         signer: signs the answers to signed requests, and errors for strangers.
         secrets: finds shared secrets by reference; None: no MAC is accepted.
+        rotating: whether two secrets are accepted under some reference at present; then each MAC that does not verify is
+            computed twice, whatever its reference, so that nobody learns from the time which references there are.
         trust: whose certificates may sign requests; None: no signature is accepted.
         profile: which rules are checked.
         cross_certification: which CAs may ask for cross-certification (ccr); None: nobody may.
@@ -202,6 +204,7 @@ class Responder:
         signer: Signer | Protector,
         *,
         secrets: Callable[[bytes], FoundSecret | None] | None = None,
+        rotating: Callable[[], bool] | None = None,
         trust: Trust | None = None,
         cross_certification: Trust | None = None,
         profile: ValidationProfile = RFC9810,
@@ -226,6 +229,7 @@ class Responder:
         self._accept = ACCEPTED if cross_certification is not None else ACCEPTED - {BodyType.CCR}
         self._signer = protector_for(signer)
         self._secrets = secrets
+        self._rotating = rotating
         self._ras = frozenset(registration_authorities)
         self._ra_anchors = frozenset([facts(each).fingerprint for each in ra_anchors])
         own = getattr(authority, "certificate", None) or next(iter(self._signer.certificates), None)
@@ -432,6 +436,8 @@ class Responder:
             check.verified = known
             if known.kind is ProtectionKind.MAC:
                 check.secret = self._secrets(known.reference or b"") if self._secrets else None
+                if check.secret is not None and check.secret.previous is not None:
+                    self._verify(check)  # by which of the two it was
         elif message.protection is None and check.batched and check.outer is not None:
             check.verified = check.outer  # the rule is off: who sent the batch speaks for what is in it
         else:
@@ -463,28 +469,27 @@ class Responder:
 
     def _verify(self, check: Check) -> None:
         """Whose protection it is, and under which secret."""
-        profile, message = self.profile, check.message
-        found: list[FoundSecret] = []
+        found: list[FoundSecret | None] = []
 
         def secret_of(reference: bytes) -> bytes | None:
             secret = self._secrets(reference) if self._secrets else None
-            if secret is None:
-                return None
             found.append(secret)
-            return secret.value
+            return secret.value if secret is not None else None
+
+        def previous_of(_: bytes) -> bytes | None:
+            if found[0] is None or found[0].previous is None:
+                return None
+            found[0] = replace(found[0], value=found[0].previous, previous=None)
+            return found[0].value
 
         try:
-            verified = verify(
-                message,
-                secrets=secret_of if self._secrets else None,
-                trust=self._trust_for(check),
-                limits=self._mac_limits,
-                at=check.now,
-                check_key_usage="key_usage_allows_signing" in profile,
-                require_sender_kid="sender_kid_is_there" in profile,
-                first_certificate="signer_is_first_of_extra_certs" in profile,
-                mac_sender="mac_sender_is_the_reference" in profile,
-            )
+            try:
+                verified = self._verified_by(secret_of, check)
+            except ProtectionError as error:
+                wrong = bool(found) and error.failure is FailureInfo.BAD_MESSAGE_CHECK
+                if not wrong or self._rotating is None or not self._rotating():
+                    raise
+                verified = self._verified_by(previous_of, check)
         except ProtectionError as error:
             logger.info("protection of a message refused: %s", error)
             text = _CREDENTIAL_TEXTS.get(error.failure, "the protection of the message is not accepted")
@@ -493,6 +498,20 @@ class Responder:
             raise BadMessage(FailureInfo.WRONG_INTEGRITY, "the message is not protected")
         check.verified = verified
         check.secret = found[0] if found else None
+
+    def _verified_by(self, secrets: Callable[[bytes], bytes | None], check: Check) -> Verified:
+        profile = self.profile
+        return verify(
+            check.message,
+            secrets=secrets if self._secrets else None,
+            trust=self._trust_for(check),
+            limits=self._mac_limits,
+            at=check.now,
+            check_key_usage="key_usage_allows_signing" in profile,
+            require_sender_kid="sender_kid_is_there" in profile,
+            first_certificate="signer_is_first_of_extra_certs" in profile,
+            mac_sender="mac_sender_is_the_reference" in profile,
+        )
 
     def _know_signer(self, check: Check) -> None:
         """What is known here of the certificate that signed."""

@@ -108,6 +108,7 @@ CERTIFICATES = Table(
 )
 _is_update = CERTIFICATES.c.updates.is_not(None)
 Index("certificates_issued", CERTIFICATES.c.issued_at, CERTIFICATES.c.key)
+Index("certificates_not_after", CERTIFICATES.c.not_after)
 Index("certificates_updates", CERTIFICATES.c.updates, sqlite_where=_is_update, postgresql_where=_is_update)
 REVOCATIONS = Table(
     "revocations",
@@ -129,6 +130,8 @@ SECRETS = Table(
     Column("created_at", Float, nullable=False),
     Column("subject", String),
     Column("profiles", String, nullable=False, server_default="[]"),
+    Column("previous", LargeBinary),
+    Column("previous_until", Float, nullable=False, server_default="0"),
 )
 NUMBERS = Table("numbers", METADATA, Column("name", String, primary_key=True), Column("value", Integer, nullable=False))
 PUBLICATIONS = Table(
@@ -169,9 +172,15 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         "DROP INDEX transactions_expires",
         "CREATE INDEX transactions_closed ON transactions (expires) WHERE state > 1",
         "CREATE INDEX certificates_issued ON certificates (issued_at, key)",
+        "ALTER TABLE secrets ADD COLUMN previous @BINARY@",
+        "ALTER TABLE secrets ADD COLUMN previous_until FLOAT DEFAULT '0' NOT NULL",
+        "CREATE INDEX certificates_not_after ON certificates (not_after)",
     ),
 }
-"""By the version that they lead to, from the one before. What stands here is never changed once it was released."""
+"""By the version that they lead to, from the one before. What stands here is never changed once it was released.
+
+``@BINARY@`` stands for the database's type of bytes.
+"""
 
 
 def migrate(connection: Connection) -> None:
@@ -191,7 +200,8 @@ def migrate(connection: Connection) -> None:
             f"the store has schema version {found}, this version of opensslcmp knows {SCHEMA_VERSION} at most; "
             "it was opened by a newer one before, which is needed from then on"
         )
+    binary = LargeBinary().compile(connection.dialect)
     for version in range(found + 1, SCHEMA_VERSION + 1):
         for statement in _MIGRATIONS[version]:
-            connection.execute(text(statement))
+            connection.execute(text(statement.replace("@BINARY@", binary)))
     connection.execute(update(VERSIONS).values(version=SCHEMA_VERSION))

@@ -8,7 +8,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Protocol
 
@@ -34,9 +34,11 @@ class FoundSecret:
     Attributes:
         single_use, used_at: whether it may still open a transaction.
         subject, profiles: what may be asked for with it, as ``StoredSecret`` says.
+        previous: the one before, while it is accepted too.
     """
 
     value: bytes = field(repr=False)
+    previous: bytes | None = field(default=None, repr=False)
     single_use: bool = False
     used_at: float | None = None
     subject: str | None = None
@@ -64,21 +66,71 @@ class SecretBook:
         kept = self._store.secret(reference)
         if kept is None:
             return None
-        with self._lock:
-            value = self._opened.get(kept.sealed)
-        if value is None:
-            value = self._sealer.decrypt(reference, kept.sealed)
-            with self._lock:
-                self._opened[kept.sealed] = value
-                while len(self._opened) > self._remembered:
-                    self._opened.popitem(last=False)
+        value = self._open(reference, kept.sealed)
+        previous = None
+        if kept.previous is not None and self._clock() < kept.previous_until:
+            previous = self._open(reference, kept.previous)
         return FoundSecret(
             value=value,
+            previous=previous,
             single_use=kept.single_use,
             used_at=kept.used_at,
             subject=kept.subject,
             profiles=kept.profiles,
         )
+
+    def _open(self, reference: bytes, sealed: bytes) -> bytes:
+        with self._lock:
+            value = self._opened.get(sealed)
+        if value is None:
+            value = self._sealer.decrypt(reference, sealed)
+            with self._lock:
+                self._opened[sealed] = value
+                while len(self._opened) > self._remembered:
+                    self._opened.popitem(last=False)
+        return value
+
+    def rotating(self) -> bool:
+        """Whether there is a reference now under which two secrets are accepted."""
+        return self._clock() < self._store.overlap_until()
+
+    def rotate(
+        self, reference: str | bytes, secret: str | bytes | None = None, *, overlap_seconds: float = 0.0
+    ) -> bytes:
+        """Put another secret in the place of the one under a reference, and return it.
+
+        What the old one may be used for, the new one may. A single-use secret may be used once, the old or the new one; when
+        the old one was used, the new one may be used once more.
+
+        Args:
+            secret: None generates one of 20 letters and digits.
+            overlap_seconds: how long the old one is accepted too.
+
+        Raises:
+            ValueError: there is no secret under this reference, the new one is empty or the same, or the time is negative.
+            Conflict: somebody else changed it at the same time.
+        """
+        name, value = _named(reference), _chosen(secret)
+        if overlap_seconds < 0:
+            raise ValueError("the time of the overlap is negative")
+        old = self._store.secret(name)
+        if old is None:
+            raise ValueError("there is no secret under this reference")
+        if not value or value == self._open(name, old.sealed):
+            raise ValueError("the new secret is empty" if not value else "the new secret is the old one")
+        now = self._clock()
+        overlaps = overlap_seconds > 0 and old.used_at is None
+        new = replace(
+            old,
+            sealed=self._sealer.encrypt(name, value),
+            used_at=None,
+            created_at=now,
+            previous=old.sealed if overlaps else None,
+            previous_until=now + overlap_seconds if overlaps else 0.0,
+        )
+        if not self._store.replace_secret(new, old.sealed):
+            raise Conflict
+        return value
 
     def add(
         self,
@@ -108,11 +160,7 @@ class SecretBook:
             re.compile(subject or "")
         except re.error as error:
             raise ValueError(f"the pattern of the subject is no regular expression: {error}") from None
-        name = reference.encode() if isinstance(reference, str) else bytes(reference)
-        if secret is None:
-            value = base64.b32encode(os.urandom(13))[:20].lower()
-        else:
-            value = secret.encode() if isinstance(secret, str) else bytes(secret)
+        name, value = _named(reference), _chosen(secret)
         if not name or not value:
             raise ValueError("reference and secret must not be empty")
         sealed = self._sealer.encrypt(name, value)
@@ -133,8 +181,18 @@ class SecretBook:
 
     def remove(self, reference: str | bytes) -> bool:
         """Forget a secret; False when there was none."""
-        return self._store.remove_secret(reference.encode() if isinstance(reference, str) else bytes(reference))
+        return self._store.remove_secret(_named(reference))
 
     def list(self) -> list[StoredSecret]:
         """All of them, without their values."""
         return self._store.secrets()
+
+
+def _named(reference: str | bytes) -> bytes:
+    return reference.encode() if isinstance(reference, str) else bytes(reference)
+
+
+def _chosen(secret: str | bytes | None) -> bytes:
+    if secret is None:
+        return base64.b32encode(os.urandom(13))[:20].lower()
+    return secret.encode() if isinstance(secret, str) else bytes(secret)

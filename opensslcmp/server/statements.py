@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Dialect, Float, LargeBinary, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Dialect, Float, Integer, LargeBinary, bindparam, delete, func, insert, select, tuple_, update
 
 from opensslcmp.server.schema import (
     ANSWERS,
@@ -22,6 +22,7 @@ from opensslcmp.server.schema import (
     SECRETS,
     TRANSACTIONS,
 )
+from opensslcmp.server.store import CertificateState
 
 __all__ = ["Prepared", "Statements"]
 
@@ -122,6 +123,24 @@ class Statements:
             .order_by(c.c.issued_at, c.c.key)
             .limit(bindparam("most"))
         )
+        self.search_certificates = prepared(
+            select(c)
+            .where(
+                tuple_(c.c.issued_at, c.c.key)
+                > tuple_(bindparam("at", type_=Float), bindparam("after", type_=LargeBinary)),
+                c.c.state.in_([bindparam(f"state_{state.name}", type_=Integer) for state in CertificateState]),
+                c.c.serial_number >= bindparam("serial"),
+                c.c.serial_number < bindparam("serial_end"),
+                c.c.identity >= bindparam("identity"),
+                c.c.identity <= bindparam("identity_end"),
+                c.c.issued_at >= bindparam("issued_after"),
+                c.c.issued_at < bindparam("issued_before"),
+                c.c.not_after >= bindparam("expires_after"),
+                c.c.not_after < bindparam("expires_before"),
+            )
+            .order_by(c.c.issued_at, c.c.key)
+            .limit(bindparam("most"))
+        )
         self.get_revocation = prepared(select(r).where(r.c.key == bindparam("which")))
         self.remove_revocation = prepared(delete(r).where(r.c.key == bindparam("which")))
         self.count_certificates = prepared(select(func.count()).select_from(c))
@@ -150,4 +169,20 @@ class Statements:
         self.get_secret = prepared(select(s).where(s.c.reference == bindparam("which")))
         self.add_secret = prepared(insert(s))
         self.remove_secret = prepared(delete(s).where(s.c.reference == bindparam("which")))
+        replaced = (
+            "sealed",
+            "single_use",
+            "used_at",
+            "created_at",
+            "subject",
+            "profiles",
+            "previous",
+            "previous_until",
+        )
+        self.replace_secret = prepared(
+            update(s)
+            .where(s.c.reference == bindparam("which"), s.c.sealed == bindparam("expected"))
+            .values({name: bindparam(name) for name in replaced})
+        )
+        self.overlap_until = prepared(select(func.max(s.c.previous_until)))
         self.get_secrets = prepared(select(s).order_by(s.c.reference))

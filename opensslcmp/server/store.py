@@ -22,6 +22,7 @@ from opensslcmp.enums import BodyType, RevocationReason
 __all__ = [
     "Application",
     "CertificateRecord",
+    "CertificateSearch",
     "CertificateState",
     "Change",
     "Conflict",
@@ -190,6 +191,7 @@ class StoredSecret:
 
     Attributes:
         used_at: when a single-use one was used; None before.
+        previous: the one before, sealed, which is accepted too before ``previous_until`` (seconds since 1970).
         subject: regular expression that subjects asked for with it must match, as RFC 4514 writes them; None: any.
         profiles: names of the issuing profiles that may be asked for with it, the first for who names none; empty: any.
     """
@@ -201,6 +203,28 @@ class StoredSecret:
     created_at: float
     subject: str | None = None
     profiles: tuple[str, ...] = ()
+    previous: bytes | None = field(default=None, repr=False)
+    previous_until: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CertificateSearch:
+    """Which certificates are looked for: those for which all of this is so.
+
+    Attributes:
+        states: one of these.
+        serial: hexadecimal digits that the serial number begins with.
+        identity: issued to this credential; None: to any.
+        issued_after, issued_before, expires_after, expires_before: seconds since 1970; the first of a pair is included.
+    """
+
+    states: frozenset[CertificateState] = frozenset(CertificateState)
+    serial: str = ""
+    identity: bytes | None = None
+    issued_after: float = 0.0
+    issued_before: float = 1e300
+    expires_after: float = 0.0
+    expires_before: float = 1e300
 
 
 @dataclass(kw_only=True, slots=True)
@@ -291,6 +315,15 @@ class Store(Protocol):
     def every_certificate(self) -> Iterator[CertificateRecord]:
         """All of them, in the order of their issue; those that come meanwhile may be missing."""
 
+    def search(
+        self, wanted: CertificateSearch, limit: int, after: tuple[float, bytes] | None = None
+    ) -> list[CertificateRecord]:
+        """Certificates in the order of their issue, at most ``limit``.
+
+        Args:
+            after: ``issued_at`` and ``key`` of the last one that is known already; None: from the first one on.
+        """
+
     def certificates(self) -> int:
         """How many certificates there are, in any state."""
 
@@ -340,6 +373,12 @@ class Store(Protocol):
 
     def remove_secret(self, reference: bytes) -> bool:
         """Forget a secret; False when there was none."""
+
+    def replace_secret(self, secret: StoredSecret, expected: bytes) -> bool:
+        """Put a secret in the place of the one under its reference; False when that is not sealed as ``expected``."""
+
+    def overlap_until(self) -> float:
+        """When the last ``previous`` of a secret ends that there is, in seconds since 1970; 0 when there is none."""
 
     def secrets(self) -> list[StoredSecret]:
         """All secrets, in the order of their references."""
