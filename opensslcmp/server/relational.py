@@ -356,7 +356,8 @@ class RelationalStore(ABC):
     def secret(self, reference: bytes) -> StoredSecret | None:
         """As ``Store.secret``."""
         row = self._row(self._sql.get_secret, which=reference)
-        return None if row is None else _secret(row)
+        found = _secret(_NO_SECRET if row is None else row)  # as much work for a reference that there is not
+        return None if row is None else found
 
     def add_secret(self, secret: StoredSecret) -> None:
         """As ``Store.add_secret``."""
@@ -501,6 +502,9 @@ def _revocation(row: Any) -> Revocation:
         not_after=not_after,
         before=CertificateState(before),
     )
+
+
+_NO_SECRET = (b"?", b"?", 0, None, 0.0, None, "[]", None, 0.0)
 
 
 def _secret(row: Any) -> StoredSecret:

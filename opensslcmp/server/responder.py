@@ -166,6 +166,9 @@ _NOTHING = Transaction(
 )
 
 
+_NO_SECRET = FoundSecret(value=b"?")
+
+
 class Responder:
     """Answers CMP requests for one authority. May be used by several threads at once.
 
@@ -477,10 +480,14 @@ class Responder:
             return secret.value if secret is not None else None
 
         def previous_of(_: bytes) -> bytes | None:
-            if found[0] is None or found[0].previous is None:
+            given = found[0] or _NO_SECRET
+            other = replace(
+                given, value=given.previous or given.value, previous=None
+            )  # the same work where there is none
+            if found[0] is None or given.previous is None:
                 return None
-            found[0] = replace(found[0], value=found[0].previous, previous=None)
-            return found[0].value
+            found[0] = other
+            return other.value
 
         try:
             try:

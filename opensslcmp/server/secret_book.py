@@ -60,17 +60,21 @@ class SecretBook:
         self._opened: OrderedDict[bytes, bytes] = OrderedDict()
         self._remembered = remembered
         self._lock = Lock()
+        self._decoy = StoredSecret(reference=b"?", sealed=sealer.encrypt(b"?", os.urandom(20)), created_at=clock())
 
     def find(self, reference: bytes) -> FoundSecret | None:
         """The secret under a reference, or None."""
-        kept = self._store.secret(reference)
-        if kept is None:
-            return None
-        value = self._open(reference, kept.sealed)
-        previous = None
-        if kept.previous is not None and self._clock() < kept.previous_until:
-            previous = self._open(reference, kept.previous)
-        return FoundSecret(
+        there = self._store.secret(reference)
+        # What follows costs the same for a reference that there is not, so that the time tells nobody which ones there are.
+        kept = self._decoy if there is None else there
+        mark = kept.sealed if there is not None else b"?" + reference
+        value = self._open(kept.reference, kept.sealed, mark)
+        previous: bytes | None = value
+        if kept.previous is not None:
+            previous = self._open(kept.reference, kept.previous, kept.previous)
+        if kept.previous is None or self._clock() >= kept.previous_until:
+            previous = None
+        found = FoundSecret(
             value=value,
             previous=previous,
             single_use=kept.single_use,
@@ -78,14 +82,16 @@ class SecretBook:
             subject=kept.subject,
             profiles=kept.profiles,
         )
+        return None if there is None else found
 
-    def _open(self, reference: bytes, sealed: bytes) -> bytes:
+    def _open(self, reference: bytes, sealed: bytes, mark: bytes) -> bytes:
+        """The secret, remembered under ``mark``."""
         with self._lock:
-            value = self._opened.get(sealed)
+            value = self._opened.get(mark)
         if value is None:
             value = self._sealer.decrypt(reference, sealed)
             with self._lock:
-                self._opened[sealed] = value
+                self._opened[mark] = value
                 while len(self._opened) > self._remembered:
                     self._opened.popitem(last=False)
         return value
@@ -116,7 +122,7 @@ class SecretBook:
         old = self._store.secret(name)
         if old is None:
             raise ValueError("there is no secret under this reference")
-        if not value or value == self._open(name, old.sealed):
+        if not value or value == self._open(name, old.sealed, old.sealed):
             raise ValueError("the new secret is empty" if not value else "the new secret is the old one")
         now = self._clock()
         overlaps = overlap_seconds > 0 and old.used_at is None
