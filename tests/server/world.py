@@ -11,7 +11,7 @@ from typing import Any
 
 from opensslcmp.context.certificates import Trust
 from opensslcmp.context.keys import PrivateKey
-from opensslcmp.server import CA, Responder
+from opensslcmp.server import CA, MemoryStore, Responder
 from opensslcmp.server.store import Store
 from tests.server.device import Device, mac_device
 
@@ -38,12 +38,32 @@ class Plain:
 
 
 @functools.cache
+def own_ca() -> tuple[bytes, PrivateKey]:
+    """Certificate and key of the CA that a world of its own has."""
+    with tempfile.TemporaryDirectory() as directory:
+        ca = CA.create(Path(directory) / "ca", "CN=Test CA")
+        ca.close()
+        return ca.certificate, PrivateKey.load(Path(directory) / "ca" / "ca.key")
+
+
+@functools.cache
 def other_ca() -> tuple[bytes, PrivateKey]:
     """Certificate and key of another CA."""
     with tempfile.TemporaryDirectory() as directory:
         ca = CA.create(Path(directory) / "ca", "CN=Other CA")
         ca.close()
         return ca.certificate, PrivateKey.load(Path(directory) / "ca" / "ca.key")
+
+
+def fresh_world(**options: Any) -> World:
+    """A world with a store in memory, outside of fixtures; options are the Responder's."""
+    certificate, key = own_ca()
+    store, clock = MemoryStore(), Clock()
+    ca = CA(certificate, key, store, Plain(), clock=clock)
+    responder = Responder(
+        ca, store, ca.signer, secrets=ca.secrets.find, trust=Trust([certificate]), clock=clock, **options
+    )
+    return World(ca, store, clock, responder)
 
 
 @dataclass
