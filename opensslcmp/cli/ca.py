@@ -6,6 +6,7 @@ The server is imported when it is needed, so that the other commands start soone
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -142,15 +143,15 @@ def serve(
         int | None, typer.Option("--port", help="0 picks a free one; 8080 by default", min=0, max=65535)
     ] = None,
     profile: Annotated[
-        str, typer.Option("--profile", help="Which rules are checked", metavar="rfc9810|strict|lenient")
-    ] = "rfc9810",
+        str | None, typer.Option("--profile", help="Which rules are checked", metavar="rfc9810|strict|lenient")
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Processes; 1 by default", min=1, max=256)] = None,
     approval: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--approval", help="Who decides about new certificates: nobody, or a person", metavar="none|manual"
         ),
-    ] = "none",
+    ] = None,
     path: Annotated[
         list[str] | None,
         typer.Option(
@@ -183,9 +184,9 @@ def serve(
     from opensslcmp.server.rules import PROFILES
     from opensslcmp.server.serve import serve as run_server
 
-    if profile not in PROFILES:
+    if profile is not None and profile not in PROFILES:
         raise UsageError(f"--profile is one of {', '.join(PROFILES)}")
-    if approval not in {"none", "manual"}:
+    if approval not in {None, "none", "manual"}:
         raise UsageError("--approval is none or manual")
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("--tls_cert and --tls_key are needed together")
@@ -193,7 +194,6 @@ def serve(
         if not each.startswith("/"):
             raise UsageError("--path begins with /")
     settings = open_settings(directory, config)
-    open_ca(directory).close()  # here, where the words are better than from a worker process
     given: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -211,11 +211,16 @@ def serve(
         server.tls()
     except ValueError as error:
         raise InputError(str(error)) from None
+    options = {"profile": profile, "approval": None if approval is None else approval == "manual"}
+    # Here, where the words are better than from a worker process.
+    _check_authority(directory, settings, options)
     if check:
         found = config or directory / "opensslcmp.toml"
         say(f"{found}: no problem was found" if found.exists() else f"{found} is not there; defaults are used")
+        for line in _found_in(settings):
+            say(line)
         return
-    load = partial(load_app, directory.absolute(), profile, server.paths, approval == "manual")
+    load = partial(load_app, directory.absolute(), config and config.absolute(), server.paths, options)
     run_server(load, server, ready=_ready)
 
 
@@ -239,37 +244,69 @@ def _ready(url: str) -> None:
     give(f"listening on {url}\n")
 
 
-def load_app(directory: Path, profile: str, paths: tuple[str, ...], approval: bool = False) -> App:
+def _check_authority(directory: Path, settings: Settings, options: dict[str, Any]) -> None:
+    from opensslcmp.server.ca import open_responder
+
+    try:
+        open_responder(directory, settings=settings, **options).close()
+    except FileNotFoundError as error:
+        raise InputError(f"there is no CA in {directory}: {error.filename or error} is missing") from None
+    except (OSError, OpenSSLError, ValueError) as error:
+        raise InputError(f"the CA in {directory} does not open: {error}") from None
+
+
+def _found_in(settings: Settings) -> Iterator[str]:
+    """What settings come to, in words."""
+    rules = settings.rules
+    switched = [f"+{each}" for each in rules.on] + [f"-{each}" for each in rules.off]
+    yield f"rules: {' '.join([rules.profile, *switched])}"
+    first, *others = [each.name for each in settings.issuing]
+    yield f"issuing profiles: {', '.join([f'{first} (the default)', *others])}"
+    for name, label in settings.labels.items():
+        own = f", rules {label.rules.profile}" if label.rules else ""
+        yield f"label {name}: profiles {', '.join(label.profiles) or 'all'}{own}, {_openness(label.is_open)}"
+    who = settings.authorisation
+    yield f"who may ask: {_openness(who.is_open)}; {len(who.registration_authorities)} registration authorities listed"
+
+
+def _openness(is_open: bool) -> str:
+    return "everybody whose credential is known" if is_open else "restricted"
+
+
+def load_app(directory: Path, config: Path | None, paths: tuple[str, ...], options: dict[str, Any]) -> App:
     """The application of a CA's directory; each worker process makes its own."""
     from opensslcmp.server.app import App, Document
-    from opensslcmp.server.approval import Approval
-    from opensslcmp.server.ca import CA, open_responder
+    from opensslcmp.server.live import LiveResponder
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    responder = open_responder(directory, profile=profile, approval=approval)
-    ca = responder.authority.authority if isinstance(responder.authority, Approval) else responder.authority
-    assert isinstance(ca, CA)
+    live = LiveResponder(directory, config=config, **options)
 
     def crl() -> Document:
-        current = ca.current_crl()
+        current = live.current_crl()
         return Document(content=current.content, made_at=current.made_at, good_until=current.good_until)
 
     def tick() -> None:
-        responder.sweep()
-        ca.publish()
+        live.sweep()
+        live.publish()
 
-    crl_paths = {"/crl", ca.settings.crl_path or "/crl"}
+    def reload() -> None:
+        live.reload()
+        app.responder = live.responder
+
+    crl_paths = {"/crl", live.settings.crl_path or "/crl"}
     # Without threads: messages share commits (``hub``), and --workers uses more cores.
-    return App(
-        responder,
+    app = App(
+        live.responder,
         crl=crl,
         crl_paths=crl_paths,
         paths=paths,
         threads=0,
         tick=tick,
-        on_close=responder.close,
-        ready=responder.store.revision,
+        on_close=live.close,
+        ready=live.responder.store.revision,
+        reload=reload,
     )
+    return app
 
 
 def open_ca(directory: Path) -> CA:

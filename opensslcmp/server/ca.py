@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -47,15 +47,17 @@ from opensslcmp.server.approval import Approval
 from opensslcmp.server.authority import CertificateRequest, InfoRequest, Issued, RevocationRequest
 from opensslcmp.server.crl import CRLIssuer
 from opensslcmp.server.cross import CrossProfile
+from opensslcmp.server.events import Observer
 from opensslcmp.server.files import write_new
 from opensslcmp.server.generations import Generation, generations_in, pem_of, self_signed, serial_number, url_of
 from opensslcmp.server.knowledge import Knowledge, RootUpdate
+from opensslcmp.server.policy import AllOf, LabelPolicy, Policy
 from opensslcmp.server.profile import IssuingProfile
 from opensslcmp.server.responder import Responder
 from opensslcmp.server.revocation import alter
-from opensslcmp.server.rules import ValidationProfile, profile_named
+from opensslcmp.server.rules import ValidationProfile
 from opensslcmp.server.secret_book import Sealer, SecretBook
-from opensslcmp.server.settings import Settings
+from opensslcmp.server.settings import RuleSettings, Settings
 from opensslcmp.server.store import (
     CertificateRecord,
     Change,
@@ -228,8 +230,10 @@ class CA:
         *,
         key: KeySource | None = None,
         password: bytes | None = None,
-        profiles: Iterable[IssuingProfile] = (IssuingProfile(),),
-        crl_days: float = 7.0,
+        profiles: Iterable[IssuingProfile] | None = None,
+        crl_days: float | None = None,
+        settings: Settings | None = None,
+        store: Store | None = None,
         clock: Callable[[], float] = time.time,
     ) -> CA:
         """The CA in a directory.
@@ -237,6 +241,9 @@ class CA:
         Args:
             key: source of its key when that is not in ``ca.key``, such as ``pkcs11:...``.
             password: opens the key.
+            profiles, crl_days: in place of what the settings say.
+            settings: in place of ``opensslcmp.toml``.
+            store: in place of ``ca.db``; one that is open already.
 
         Raises:
             FileNotFoundError: there is no CA.
@@ -244,21 +251,27 @@ class CA:
             ValueError: the key is not the certificate's; ``opensslcmp.toml`` has what is not known; ``root-update.pem``
                 does not fit together.
         """
-        from opensslcmp.server.sqlstore import SQLStore
+        from opensslcmp.server.stores import open_store
 
         place = Path(directory)
+        if settings is None:
+            settings = Settings.load(place / "opensslcmp.toml")
+        said = settings.authority
+        if key is None and said.key is not None:
+            key = said.key
+            password = password or _first_line(said.key_password_file)
         *before, last = generations_in(place, key=key, password=password)
         assert last.key is not None
-        settings = Settings.load(place / "opensslcmp.toml")
         return cls(
             last.certificate,
             last.key,
-            SQLStore(place / "ca.db"),
+            open_store(settings.store, place) if store is None else store,
             Vault(place / "vault.key"),
             chain=last.chain,
-            profiles=profiles,
-            crl_days=crl_days,
+            profiles=settings.issuing if profiles is None else profiles,
+            crl_days=said.crl_days if crl_days is None else crl_days,
             crl_file=place / "ca.crl",
+            holders_release=said.holders_release,
             knowledge=_knowledge_in(place, [*before, last]),
             settings=settings,
             generation=last.number,
@@ -527,56 +540,103 @@ class CA:
 def open_responder(
     directory: str | os.PathLike[str],
     *,
-    profile: str | ValidationProfile = "rfc9810",
+    settings: Settings | None = None,
+    store: Store | None = None,
+    profile: str | ValidationProfile | None = None,
     signer: Signer | None = None,
-    anchors: Iterable[bytes] = (),
-    issuing: Iterable[IssuingProfile] = (IssuingProfile(),),
+    anchors: Iterable[bytes] | None = None,
+    issuing: Iterable[IssuingProfile] | None = None,
     key: KeySource | None = None,
     password: bytes | None = None,
-    registration_authorities: Iterable[bytes] = (),
-    cross_certified: Iterable[bytes] = (),
-    implicit_confirm: bool = True,
-    confirm_wait_seconds: float = 600.0,
-    approval: bool = False,
+    registration_authorities: Iterable[bytes] | None = None,
+    cross_certified: Iterable[bytes] | None = None,
+    implicit_confirm: bool | None = None,
+    confirm_wait_seconds: float | None = None,
+    approval: bool | None = None,
+    policy: Policy | None = None,
+    labels: Mapping[str, LabelPolicy] | None = None,
+    observe: Observer | None = None,
+    is_open: Callable[[], bool] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Responder:
-    """A Responder for the CA in a directory. Close it when done.
+    """A Responder for the CA in a directory, as its ``opensslcmp.toml`` says. Close it when done.
+
+    What is given here wins over the file; ``LiveResponder`` is one that reads it again.
 
     ``responder.authority`` is the CA, or with ``approval`` an ``Approval`` in front of it.
 
     Args:
+        settings: in place of ``opensslcmp.toml``.
+        store: in place of ``ca.db``; one that is open already.
         profile: which rules are checked: ``rfc9810``, ``strict``, ``lenient``, or one of your own.
         signer: signs answers in place of the CA's own key.
         anchors: DER of certificates beside the CA's own whose holders may sign requests.
         issuing: what certificates look like.
         cross_certified: DER of certificates of other CAs that may ask for cross-certification; none: nobody may.
         key, password: as for ``CA.open``.
-        registration_authorities, implicit_confirm, confirm_wait_seconds, clock: as for ``Responder``.
+        registration_authorities, implicit_confirm, confirm_wait_seconds, labels, observe, is_open, clock: as for
+            ``Responder``.
         approval: requests for new certificates wait until an operator approves them (``approval.Approval``).
+        policy: who may ask, beside what the file says.
 
     Raises:
         FileNotFoundError, OpenSSLError, ValueError: as ``CA.open``; no such profile.
     """
-    chosen = profile_named(profile) if isinstance(profile, str) else profile
-    ca = CA.open(directory, key=key, password=password, profiles=issuing, clock=clock)
+    if settings is None:
+        settings = Settings.load(Path(directory) / "opensslcmp.toml")
+    said, who = settings.authority, settings.authorisation
+    chosen = settings.validation
+    if profile is not None:
+        chosen = settings.limits.of(RuleSettings(profile=profile)) if isinstance(profile, str) else profile
+    if anchors is None:
+        anchors = [each for file in (*who.anchors, *who.ra_anchors) for each in file.certificates]
+    if cross_certified is None:
+        cross_certified = [each for file in who.cross_certified for each in file.certificates]
+    if registration_authorities is None:
+        registration_authorities = [each.sha256 for each in who.registration_authorities]
+    policies = [each for each in (None if who.is_open else who, policy) if each is not None]
+    ca = CA.open(directory, key=key, password=password, profiles=issuing, settings=settings, store=store, clock=clock)
     try:
+        if signer is None and said.signer_certificate is not None and said.signer_key is not None:
+            opens = _first_line(said.signer_password_file)
+            own, *chain = said.signer_certificate.certificates
+            signer = Signer(own, PrivateKey.load(said.signer_key, opens), chain)
         return Responder(
-            Approval(ca, ca.store) if approval else ca,
+            Approval(ca, ca.store) if (said.approval == "manual" if approval is None else approval) else ca,
             ca.store,
             signer or ca.signer,
             secrets=ca.secrets.find,
             rotating=ca.secrets.rotating,
             trust=Trust([*ca.anchors, *anchors], untrusted=ca.chain),
             profile=chosen,
+            policy=AllOf(policies) if policies else None,
+            labels=settings.label_policies() if labels is None else labels,
             registration_authorities=registration_authorities,
+            ra_anchors=[each for file in who.ra_anchors for each in file.certificates],
             cross_certification=Trust(others) if (others := list(cross_certified)) else None,
-            implicit_confirm=implicit_confirm,
-            confirm_wait_seconds=confirm_wait_seconds,
+            limits=settings.limits.gate,
+            mac_limits=settings.limits.mac,
+            implicit_confirm=said.implicit_confirm if implicit_confirm is None else implicit_confirm,
+            confirm_wait_seconds=said.confirm_wait_seconds if confirm_wait_seconds is None else confirm_wait_seconds,
+            wait_seconds=said.wait_seconds,
+            retention_seconds=said.retention_seconds,
+            observe=observe,
+            is_open=is_open,
             clock=clock,
         )
     except BaseException:
-        ca.close()
+        if store is None:
+            ca.close()
         raise
+
+
+def _first_line(path: Path | None) -> bytes | None:
+    """A password in a file of its own; None when none is named.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return None if path is None else path.read_bytes().partition(b"\n")[0].rstrip(b"\r")
 
 
 def _knowledge_in(place: Path, generations: Iterable[Generation]) -> Knowledge:

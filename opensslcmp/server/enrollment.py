@@ -253,10 +253,9 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
     profile = check.profile
     authority = turn.authority
     profiles = message.cert_profile
+    preferred = check.secret.profiles if check.secret is not None else ()
     named = profiles[min(check.position, len(profiles) - 1)] if profiles else None
-    if named is None and check.secret is not None and check.secret.profiles:
-        named = check.secret.profiles[0]
-    check.cert_profile = named
+    check.cert_profile = named = turn.issuing_profile(named, preferred)
     if (find := getattr(authority, "issuing_profile", None)) is not None:
         issuing = find(named)
         check.reuse_key, check.reissue, check.check_key = issuing.reuse_key, issuing.reissue, issuing.check_key

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from opensslcmp.asn1 import InfoTypeAndValue, encode_body, oids
 from opensslcmp.enums import BodyType, FailureInfo
-from opensslcmp.errors import BadMessage
+from opensslcmp.errors import BadMessage, Rejected
 from opensslcmp.server.authority import InfoRequest, Pending
 from opensslcmp.server.delay import put_off, reference
 from opensslcmp.server.rules import Stage
@@ -34,12 +34,16 @@ def inform(turn: Turn) -> Answer:
     check.wishes = len(items)
     check.profile.check(Stage.INFO, check)
     answers: list[InfoTypeAndValue] = []
+    try:
+        named = turn.issuing_profile(next(iter(check.message.cert_profile), None))
+    except Rejected as error:
+        raise BadMessage(error.failure or FailureInfo.BAD_REQUEST, "; ".join(error.text)) from error
     for item in items or [InfoTypeAndValue.make(oid) for oid in _EVERYTHING]:
         value = item.value_der
         request = InfoRequest(
             oid=item.oid,
             value=None if value == b"\x05\x00" else value,
-            cert_profile=next(iter(check.message.cert_profile), None),
+            cert_profile=named,
             requester=check.verified,
             peer=check.peer,
             now=turn.moment,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -29,6 +30,8 @@ from opensslcmp.asn1 import (
 )
 from opensslcmp.enums import FailureInfo
 from opensslcmp.errors import Rejected
+from opensslcmp.server.names import NamePattern
+from opensslcmp.server.tables import WrongValue, near, refuse, url_problem
 
 __all__ = ["KEY_ALGORITHMS", "IssuingProfile", "key_identifier", "key_usage"]
 
@@ -76,6 +79,51 @@ _RSA_KEYS = frozenset(("1.2.840.113549.1.1.1", "1.2.840.113549.1.1.10"))
 """rsaEncryption, and id-RSASSA-PSS for keys that sign in no other way."""
 _USAGE_OF_A_CA = 0x0600
 """keyCertSign and cRLSign."""
+_USAGES = (
+    "digitalSignature",
+    "nonRepudiation",
+    "keyEncipherment",
+    "dataEncipherment",
+    "keyAgreement",
+    "keyCertSign",
+    "cRLSign",
+    "encipherOnly",
+    "decipherOnly",
+)
+_EXTENDED_USAGES = {
+    "serverAuth": "1.3.6.1.5.5.7.3.1",
+    "clientAuth": "1.3.6.1.5.5.7.3.2",
+    "codeSigning": "1.3.6.1.5.5.7.3.3",
+    "emailProtection": "1.3.6.1.5.5.7.3.4",
+    "timeStamping": "1.3.6.1.5.5.7.3.8",
+    "OCSPSigning": "1.3.6.1.5.5.7.3.9",
+    "ipsecIKE": "1.3.6.1.5.5.7.3.17",
+    "cmcCA": "1.3.6.1.5.5.7.3.27",
+    "cmcRA": "1.3.6.1.5.5.7.3.28",
+    "cmKGA": "1.3.6.1.5.5.7.3.32",
+    "anyExtendedKeyUsage": "2.5.29.37.0",
+}
+"""RFC 5280, 4.2.1.12; RFC 6402, 2.10; RFC 9480, 2.2; RFC 4945, 5.1.3.12."""
+_EXTENSIONS = {
+    "certificatePolicies": "2.5.29.32",
+    "issuerAltName": "2.5.29.18",
+    "nameConstraints": "2.5.29.30",
+    "policyConstraints": "2.5.29.36",
+    "policyMappings": "2.5.29.33",
+    "inhibitAnyPolicy": "2.5.29.54",
+    "subjectInfoAccess": "1.3.6.1.5.5.7.1.11",
+    "tlsFeature": "1.3.6.1.5.5.7.1.24",
+    "ocspNoCheck": "1.3.6.1.5.5.7.48.1.5",
+}
+_MADE_HERE = frozenset((_BASIC_CONSTRAINTS, _KEY_USAGE, _EXTENDED_KEY_USAGE, _SAN, _SKI, _AKI, _CDP, _AIA))
+
+
+def _is_oid(text: str) -> bool:
+    try:
+        x509.ObjectIdentifier(text)
+    except ValueError:
+        return False
+    return True
 
 
 _identifier = lru_cache(maxsize=64)(x509.ObjectIdentifier)
@@ -130,15 +178,23 @@ class IssuingProfile:
 
     Attributes:
         name: that a requester's certProfile says.
-        subject_pattern: regular expression that the whole subject must match, written as RFC 4514 does.
+        subjects: patterns, one of which the subject must match, such as ``CN=*,O=Example``; empty: any subject.
+        subject_pattern: regular expression that the whole subject must match, written as RFC 4514 does. Mind the escapes:
+            ``[^,]*`` matches a backslash before a comma that is part of a value; ``subjects`` has no such trap.
         update_keeps_names: a key update may not change subject or subjectAltName.
         key_types: ``rsa``, ``ec:CURVE``, ``ed25519``, ``ed448``, ``ml-dsa-44``...
         min_rsa_bits, max_rsa_bits: of RSA keys.
         validity_days: what is given to who asks for nothing.
         max_validity_days: what is given at most.
         key_usage: given to who asks for nothing, as names of RFC 5280.
-        extended_key_usage: dotted OIDs, given to who asks for nothing.
-        refused_extended_key_usages: dotted OIDs that nobody gets by asking: they make RAs, CAs and responders.
+        max_key_usage: what may be asked for; empty: all but keyCertSign and cRLSign.
+        extended_key_usage: names of RFC 5280 (``clientAuth``) or dotted OIDs, given to who asks for nothing.
+        allowed_extended_key_usages: what may be asked for; empty: all but those refused.
+        refused_extended_key_usages: what nobody gets by asking: they make RAs, CAs and responders.
+        allowed_extensions: names of RFC 5280 (``certificatePolicies``) or dotted OIDs of further extensions that are
+            issued as they are asked for.
+        ca: certificates are for CAs: keyCertSign and cRLSign, and a basicConstraints that says so.
+        max_path_length: with ``ca``, how many CAs may stand below.
         crl_url: where the CRL is, for cRLDistributionPoints.
         issuer_url: where the CA's certificate is, for authorityInfoAccess.
         reuse_key: a key update may keep the key.
@@ -146,6 +202,7 @@ class IssuingProfile:
     """
 
     name: str = "default"
+    subjects: tuple[NamePattern, ...] = ()
     subject_pattern: str | None = None
     update_keeps_names: bool = True
     key_types: frozenset[str] = frozenset(
@@ -160,14 +217,76 @@ class IssuingProfile:
     validity_days: float = 365.0
     max_validity_days: float = 825.0
     key_usage: tuple[str, ...] = ("digitalSignature",)
+    max_key_usage: tuple[str, ...] = ()
     extended_key_usage: tuple[str, ...] = ()
+    allowed_extended_key_usages: frozenset[str] = frozenset()
     refused_extended_key_usages: frozenset[str] = frozenset(
         ("1.3.6.1.5.5.7.3.9", "1.3.6.1.5.5.7.3.27", "1.3.6.1.5.5.7.3.28", "1.3.6.1.5.5.7.3.32", "2.5.29.37.0")
     )
+    allowed_extensions: frozenset[str] = frozenset()
+    ca: bool = False
+    max_path_length: int = 0
     crl_url: str | None = None
     issuer_url: str | None = None
     reuse_key: bool = False
     reissue: bool = True
+
+    def __post_init__(self) -> None:
+        refuse(self._wrong())
+        for field, names in (
+            ("extended_key_usage", _EXTENDED_USAGES),
+            ("allowed_extended_key_usages", _EXTENDED_USAGES),
+            ("refused_extended_key_usages", _EXTENDED_USAGES),
+            ("allowed_extensions", _EXTENSIONS),
+        ):
+            values = getattr(self, field)
+            object.__setattr__(self, field, type(values)(names.get(each, each) for each in values))
+
+    def _wrong(self) -> Iterator[WrongValue]:
+        known = {"rsa", *KEY_ALGORITHMS}
+        for each in sorted(self.key_types - known):
+            yield WrongValue(f"has no such type: {each}{near(each, known)}", "key_types")
+        if not self.key_types:
+            yield WrongValue("is empty", "key_types")
+        for field in ("key_usage", "max_key_usage"):
+            for each in getattr(self, field):
+                if each not in _USAGES:
+                    yield WrongValue(f"has no such usage: {each}{near(each, _USAGES)}", field)
+        if not self.key_usage:
+            yield WrongValue("is empty", "key_usage")
+        elif not self.ca and {"keyCertSign", "cRLSign"} & {*self.key_usage, *self.max_key_usage}:
+            yield WrongValue("has what is for CAs only; say ca = true", "key_usage")
+        if self.max_key_usage and (more := set(self.key_usage) - set(self.max_key_usage)):
+            yield WrongValue(f"has what max_key_usage has not: {', '.join(sorted(more))}", "key_usage")
+        for field, names in (
+            ("extended_key_usage", _EXTENDED_USAGES),
+            ("allowed_extended_key_usages", _EXTENDED_USAGES),
+            ("refused_extended_key_usages", _EXTENDED_USAGES),
+            ("allowed_extensions", _EXTENSIONS),
+        ):
+            for each in getattr(self, field):
+                if each not in names and not _is_oid(each):
+                    yield WrongValue(f"has no OID and no name of one: {each}{near(each, names)}", field)
+        for each in self.allowed_extensions:
+            if _EXTENSIONS.get(each, each) in _MADE_HERE:
+                yield WrongValue(f"has what the CA itself decides: {each}", "allowed_extensions")
+        for field in ("validity_days", "max_validity_days"):
+            if not 0 < getattr(self, field) <= 36525:
+                yield WrongValue("is not between 0 and 36525 days", field)
+        if self.validity_days > self.max_validity_days:
+            yield WrongValue("is more than max_validity_days", "validity_days")
+        if not 1024 <= self.min_rsa_bits <= self.max_rsa_bits <= 16384:
+            yield WrongValue("does not go with max_rsa_bits (1024 to 16384)", "min_rsa_bits")
+        if not 0 <= self.max_path_length <= 100:
+            yield WrongValue("is not between 0 and 100", "max_path_length")
+        if self.subject_pattern is not None:
+            try:
+                re.compile(self.subject_pattern)
+            except re.error as error:
+                yield WrongValue(f"is not a regular expression: {error}", "subject_pattern")
+        for field in ("crl_url", "issuer_url"):
+            if (url := getattr(self, field)) is not None and (words := url_problem(url)):
+                yield WrongValue(words, field)
 
     def check_key(self, public_key: bytes) -> None:
         """Return when this key (SubjectPublicKeyInfo, DER) may be certified.
@@ -197,12 +316,14 @@ class IssuingProfile:
         """
         try:
             _check_name(subject)
-            if self.subject_pattern is None:
+            if self.subject_pattern is None and not self.subjects:
                 return
             text = decode(x509.Name, subject).rfc4514_string()
         except ValueError:
             raise Rejected(_TEMPLATE, "the subject does not decode") from None
-        if not re.fullmatch(self.subject_pattern, text):
+        if self.subjects and not any(each.matches(subject) for each in self.subjects):
+            raise Rejected(_TEMPLATE, "this subject is not certified here")
+        if self.subject_pattern is not None and not re.fullmatch(self.subject_pattern, text):
             raise Rejected(_TEMPLATE, "this subject is not certified here")
 
     def validity(
@@ -258,12 +379,11 @@ class IssuingProfile:
         basic, usage, extended, san = (
             wanted.pop(oid, None) for oid in (_BASIC_CONSTRAINTS, _KEY_USAGE, _EXTENDED_KEY_USAGE, _SAN)
         )
+        more = [wanted.pop(oid) for oid in list(wanted) if oid in self.allowed_extensions]
         if wanted:
             raise Rejected(FailureInfo.UNACCEPTED_EXTENSION, f"extension {next(iter(wanted))} is not issued here")
         try:
-            if basic is not None and b"\x01\x01\xff" in [basic.extn_value[a:b] for a, b in elements(basic.extn_value)]:
-                raise Rejected(_TEMPLATE, "certificates of CAs are not issued here")
-            result = [_NOT_A_CA, self._usage(usage), _extension(_SKI, identifier)]
+            result = [self._constraints(basic, changes), self._usage(usage), _extension(_SKI, identifier), *more]
             if (chosen := self._extended(extended)) is not None:
                 result.append(chosen)
             if san is not None:
@@ -281,7 +401,29 @@ class IssuingProfile:
             )
         return result, tuple(changes)
 
+    def _constraints(self, requested: Extension | None, changes: list[str]) -> Extension:
+        parts: list[bytes] = []
+        if requested is not None:
+            parts = [requested.extn_value[a:b] for a, b in elements(requested.extn_value)]
+        if not self.ca:
+            if b"\x01\x01\xff" in parts:
+                raise Rejected(_TEMPLATE, "certificates of CAs are not issued here")
+            return _NOT_A_CA
+        length = self.max_path_length
+        if requested is not None:
+            if parts[:1] != [b"\x01\x01\xff"]:
+                raise Rejected(_TEMPLATE, "only certificates of CAs are issued here")
+            asked = decode_der(int, parts[1]) if len(parts) > 1 else None
+            if asked is not None and 0 <= asked <= length:
+                length = asked
+            else:
+                changes.append(f"the path length is {length}")
+        value = wrap(0x30, b"\x01\x01\xff" + encode(length))
+        return _extension(_BASIC_CONSTRAINTS, value, critical=True)
+
     def _usage(self, requested: Extension | None) -> Extension:
+        if self.ca:
+            return self._usage_of_a_ca(requested)
         if requested is None:
             return _extension(_KEY_USAGE, key_usage(*self.key_usage), critical=True)
         octets = decode_der(BitString, requested.extn_value).as_bytes()
@@ -292,7 +434,25 @@ class IssuingProfile:
             raise Rejected(_TEMPLATE, "keyCertSign and cRLSign are for CAs")
         if not value:
             raise Rejected(_TEMPLATE, "an empty keyUsage")
+        self._check_usage(value)
         return _extension(_KEY_USAGE, requested.extn_value, critical=True)
+
+    def _usage_of_a_ca(self, requested: Extension | None) -> Extension:
+        value = key_usage(*dict.fromkeys((*self.key_usage, "keyCertSign", "cRLSign")))
+        if requested is not None:
+            octets = decode_der(BitString, requested.extn_value).as_bytes()
+            asked = int.from_bytes(octets[:2].ljust(2, b"\0"), "big")
+            if len(octets) > 2 or not asked & 0x0400:
+                raise Rejected(_TEMPLATE, "a CA's certificate without keyCertSign")
+            self._check_usage(asked & ~_USAGE_OF_A_CA)
+            value = requested.extn_value
+        return _extension(_KEY_USAGE, value, critical=True)
+
+    def _check_usage(self, value: int) -> None:
+        if self.max_key_usage:
+            for place, name in enumerate(_USAGES):
+                if value & 0x8000 >> place and name not in self.max_key_usage:
+                    raise Rejected(_TEMPLATE, f"key usage {name} is not given here")
 
     def _extended(self, requested: Extension | None) -> Extension | None:
         if requested is None:
@@ -305,22 +465,10 @@ class IssuingProfile:
         if not names:
             raise Rejected(_TEMPLATE, "an empty extKeyUsage")
         for name in names:
-            if name in self.refused_extended_key_usages:
+            refused = self.allowed_extended_key_usages and name not in self.allowed_extended_key_usages
+            if refused or name in self.refused_extended_key_usages:
                 raise Rejected(_TEMPLATE, f"extended key usage {name} is not given to who asks for it")
         return _extension(_EXTENDED_KEY_USAGE, value, critical=requested.critical)
-
-
-_USAGES = (
-    "digitalSignature",
-    "nonRepudiation",
-    "keyEncipherment",
-    "dataEncipherment",
-    "keyAgreement",
-    "keyCertSign",
-    "cRLSign",
-    "encipherOnly",
-    "decipherOnly",
-)
 
 
 @lru_cache(maxsize=64)

@@ -27,7 +27,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -68,6 +68,7 @@ from opensslcmp.server.events import Decision, Event, Observer, decision_of
 from opensslcmp.server.information import inform
 from opensslcmp.server.nested import unwrap_nested
 from opensslcmp.server.peer import Peer
+from opensslcmp.server.policy import LabelPolicy, Policy, Question, ask
 from opensslcmp.server.revocation import revoke
 from opensslcmp.server.rules import (
     ACCEPTED,
@@ -124,6 +125,7 @@ class _Way:
 
     header: PKIHeader | None = None
     message: Message | None = None
+    profile: ValidationProfile | None = None
     protector: Protector | None = None
     verified: Verified | None = None
     transaction: Transaction | None = None
@@ -182,6 +184,9 @@ class Responder:
         trust: whose certificates may sign requests; None: no signature is accepted.
         profile: which rules are checked.
         cross_certification: which CAs may ask for cross-certification (ccr); None: nobody may.
+        policy: who may ask; None: everybody with a credential that is known.
+        labels: what each label in the path selects; another label is refused with badRequest. None: a label selects
+            nothing, and the authority finds it in ``peer``.
         registration_authorities: SHA-256 of certificates that may act for others, beside those that the authority
             issued with id-kp-cmcRA.
         ra_anchors: DER of certificates in ``trust``; id-kp-cmcRA counts in what stands below them too.
@@ -211,6 +216,8 @@ class Responder:
         trust: Trust | None = None,
         cross_certification: Trust | None = None,
         profile: ValidationProfile = RFC9810,
+        policy: Policy | None = None,
+        labels: Mapping[str, LabelPolicy] | None = None,
         registration_authorities: Iterable[bytes] = (),
         ra_anchors: Iterable[bytes] = (),
         limits: Limits | None = None,
@@ -228,6 +235,8 @@ class Responder:
         self.store = store
         self.profile = profile
         self.trust = trust
+        self._policy = policy
+        self._labels = labels
         self._cross_certification = cross_certification
         self._accept = ACCEPTED if cross_certification is not None else ACCEPTED - {BodyType.CCR}
         self._signer = protector_for(signer)
@@ -326,12 +335,13 @@ class Responder:
         way.message, way.header = message, message.header
         if self._is_open is not None and not self._is_open():
             raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is closed for now; try again later")
+        profile = way.profile = self._profile(peer)
         transaction_id = message.transaction_id
         if transaction_id is None:
-            self.profile.check(Stage.HEADER, Check(message, peer, now, self.profile))
+            profile.check(Stage.HEADER, Check(message, peer, now, profile))
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "no transactionID")
         if message.body_type is BodyType.NESTED:
-            check = Check(message, peer, now, self.profile)
+            check = Check(message, peer, now, profile)
             self._identify(check, way)
             return unwrap_nested(check, self.store, _Inside(self, check, way), self._retention_seconds)
         return self._take_one(message, peer, now, way)
@@ -358,11 +368,13 @@ class Responder:
     def _process(
         self, message: Message, peer: Peer, now: float, way: _Way, request_hash: bytes, outside: _Outside
     ) -> bytes:
+        label = self._label(peer)
+        implicit_confirm = label.implicit_confirm if label is not None else None
         check = Check(
             message,
             peer,
             now,
-            self.profile,
+            self._profile(peer),
             transaction=way.transaction,
             outer=outside.verified,
             batched=outside.batched,
@@ -373,10 +385,11 @@ class Responder:
             self.store,
             check,
             now,
-            self._implicit_confirm,
+            self._implicit_confirm if implicit_confirm is None else implicit_confirm,
             self._confirm_wait_seconds,
             self._wait_seconds,
             change,
+            label=label,
         )
         try:
             self._identify(check, way, outside.inner)
@@ -429,7 +442,8 @@ class Responder:
         Args:
             known: who it was when the protection was verified before; only what may have changed since is looked up.
         """
-        profile, message = self.profile, check.message
+        profile, message = check.profile, check.message
+        way.profile = profile
         try:
             profile.check(Stage.HEADER, check)
         except BadMessage:
@@ -454,6 +468,8 @@ class Responder:
             way.protector = self._signer
         way.verified = verified
         profile.check(Stage.REQUESTER, check)
+        if self._policy is not None or self._labels is not None:
+            self._may_ask(check)
 
     @staticmethod
     def _mac_protector(check: Check) -> MacProtector:
@@ -507,7 +523,7 @@ class Responder:
         check.secret = found[0] if found else None
 
     def _verified_by(self, secrets: Callable[[bytes], bytes | None], check: Check) -> Verified:
-        profile = self.profile
+        profile = check.profile
         return verify(
             check.message,
             secrets=secrets if self._secrets else None,
@@ -551,6 +567,42 @@ class Responder:
         about = facts(certificate)
         return (about.subject, about.spki) == self._issuer
 
+    def _label(self, peer: Peer) -> LabelPolicy | None:
+        """What the label in the path selects; None when it selects nothing.
+
+        Raises:
+            BadMessage: badRequest, there is no such label.
+        """
+        if self._labels is None or peer.label is None:
+            return None
+        label = self._labels.get(peer.label)
+        if label is None:
+            raise BadMessage(FailureInfo.BAD_REQUEST, "there is no such label")
+        return label
+
+    def _profile(self, peer: Peer) -> ValidationProfile:
+        label = self._label(peer)
+        return label.validation if label is not None and label.validation is not None else self.profile
+
+    def _may_ask(self, check: Check) -> None:
+        label = self._label(check.peer)
+        begun = check.transaction
+        question = Question(
+            requester=check.verified,
+            body_type=check.message.body_type if begun is None else begun.body_type,
+            peer=check.peer,
+            ra=check.ra,
+            approved_by=check.outer,
+            now=check.now,
+        )
+        for policy in (self._policy, label.policy if label is not None else None):
+            if policy is not None:
+                try:
+                    ask(policy, question)
+                except Rejected as error:
+                    text = "; ".join(error.text) or "not authorised to ask here"
+                    raise BadMessage(error.failure or FailureInfo.NOT_AUTHORIZED, text) from error
+
     def _trust_for(self, check: Check) -> Trust | None:
         """Of cross-certification, from its request to its confirmation; else of everybody."""
         begun = check.transaction
@@ -568,7 +620,7 @@ class Responder:
         body_type = turn.check.message.body_type
         if body_type in OPENING:
             if turn.check.transaction is not None:
-                self.profile.check(Stage.OPENING, turn.check)
+                turn.check.profile.check(Stage.OPENING, turn.check)
                 raise BadMessage(FailureInfo.TRANSACTION_ID_IN_USE, "this transactionID is in use")
             if body_type is BodyType.RR:
                 return revoke(turn)
@@ -584,7 +636,7 @@ class Responder:
     def _follow(self, check: Check) -> None:
         if check.transaction is None:  # whatever the profile says: nothing else can be checked without
             raise BadMessage(FailureInfo.BAD_REQUEST, "no such transaction")
-        self.profile.check(Stage.FOLLOW_UP, check)
+        check.profile.check(Stage.FOLLOW_UP, check)
 
     def _give_up(self, turn: Turn) -> Answer:
         """Answer an error: the transaction is over, and what was not confirmed is revoked (RFC 9810, 5.3.21)."""
@@ -613,7 +665,7 @@ class Responder:
         way.answer, way.turn = answer, None
         way.nonce = fresh_bytes(16)
         sender = self._name_der
-        if protector.kind is ProtectionKind.MAC and "mac_sender_is_the_reference" in self.profile:
+        if protector.kind is ProtectionKind.MAC and "mac_sender_is_the_reference" in (way.profile or self.profile):
             sender = wrap(0xA4, protector.sender_name)
         answer_header = header_der(
             pvno=header.pvno if header is not None and header.pvno in {2, 3} else 2,
@@ -819,7 +871,7 @@ class _Inside:
             message,
             peer,
             now,
-            responder.profile,
+            responder._profile(peer),
             transaction=transaction,
             outer=self.outer.verified,
             batched=True,

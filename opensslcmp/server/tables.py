@@ -35,7 +35,7 @@ a dataclass                    a table
 
 What the types do not say, ``__post_init__`` checks. It raises ``ValueError`` whose text begins with the field's name
 (``max_bytes is not positive``), so that the line is found; or ``WrongValue``, which names the key by itself and so may
-be about another table, and an ``ExceptionGroup`` of these when several things are wrong.
+be about another table; ``refuse`` raises several of these at once.
 
 Source: https://toml.io/en/v1.0.0
 """
@@ -46,15 +46,15 @@ import math
 import re
 import tomllib
 import types
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from enum import Enum
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
-__all__ = ["Problem", "SettingsError", "WrongValue", "load_tables", "near"]
+__all__ = ["Problem", "SettingsError", "WrongValue", "WrongValues", "load_tables", "near", "refuse", "url_problem"]
 
 T = TypeVar("T")
 _Key = tuple[str, ...]
@@ -72,6 +72,29 @@ class WrongValue(ValueError):
         super().__init__(f"{'.'.join(key)} {text}" if key else text)
         self.key = key
         self.words = text
+
+
+class WrongValues(ValueError):
+    """Several of these.
+
+    Attributes:
+        errors: each.
+    """
+
+    def __init__(self, errors: Iterable[WrongValue]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(map(str, self.errors)))
+
+
+def refuse(errors: Iterable[WrongValue]) -> None:
+    """Return when there are none.
+
+    Raises:
+        WrongValues: there are.
+    """
+    found = tuple(errors)
+    if found:
+        raise WrongValues(found)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +166,19 @@ def near(word: str, known: Iterable[str]) -> str:
     return f" (there are {', '.join(names)})" if 0 < len(names) <= 12 else ""
 
 
+def url_problem(url: str) -> str | None:
+    """What is wrong with the URL of a document that certificates point to, in words that follow the key; or None."""
+    # Nothing that TOML or an IA5String would need to have escaped.
+    if not url.isascii() or not url.isprintable() or set(url) & set(' "\\<>^`{|}'):
+        return "is not a URL"
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https", "ldap", "ldaps"} or not parts.hostname:
+        return "is not a URL such as http://ca.example/crl"
+    if parts.path in {"", "/"} or parts.path.startswith("/.well-known/cmp"):
+        return "has no path of its own, such as http://ca.example/crl"
+    return None
+
+
 class _Wrong(Exception):
     """A value that is not of its field's type."""
 
@@ -167,7 +203,7 @@ class _Reader:
 
     def table(self, schema: type[Any], found: Mapping[str, Any], key: _Key, **given: Any) -> Any:
         """One dataclass, or ``_BAD``."""
-        kinds = _kinds_of(schema)
+        kinds = get_type_hints(schema)
         known = [each.name for each in fields(schema) if each.init and each.name not in given]
         values = dict(given)
         for name, value in found.items():
@@ -183,9 +219,9 @@ class _Reader:
             return _BAD
         try:
             return schema(**values)
-        except ExceptionGroup as group:
-            for error in group.exceptions:
-                self._meaning(error, known, key)
+        except WrongValues as several:
+            for one in several.errors:
+                self._meaning(one, known, key)
         except ValueError as error:
             self._meaning(error, known, key)
         return _BAD
@@ -268,11 +304,6 @@ def _chosen(value: Any, known: Mapping[str, Any]) -> Any:
     if value not in known:
         raise _Wrong(f"is not one of {', '.join(known)}: {value}")
     return known[value]
-
-
-@cache
-def _kinds_of(schema: Hashable) -> dict[str, Any]:
-    return get_type_hints(schema)
 
 
 # -- where keys stand: tomllib does not tell -------------------------------------------------------------------------

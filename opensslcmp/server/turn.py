@@ -11,6 +11,7 @@ from opensslcmp.context.protection import Verified
 from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
 from opensslcmp.errors import BadMessage, Rejected
 from opensslcmp.server.authority import Authority, Issued
+from opensslcmp.server.policy import LabelPolicy
 from opensslcmp.server.rules import Check
 from opensslcmp.server.store import (
     CertificateRecord,
@@ -48,6 +49,7 @@ class Turn:
         change: without its transaction, request and response yet.
         state, issued, deadline, request, pending: of the transaction afterwards.
         polled: the pollReq and what is known of it, then.
+        label: what the label in the path selects, if there is one.
         serials: serial numbers by key, of certificates that are confirmed or released; for who looks on.
     """
 
@@ -65,6 +67,7 @@ class Turn:
     request: bytes | None = None
     pending: bytes | None = None
     polled: Check | None = None
+    label: LabelPolicy | None = None
     serials: dict[bytes, int] = field(default_factory=dict)
 
     @property
@@ -82,6 +85,21 @@ class Turn:
     def verified(self) -> Verified:
         """Who asks."""
         return self.check.verified
+
+    def issuing_profile(self, named: str | None, preferred: tuple[str, ...] = ()) -> str | None:
+        """The name of the issuing profile for who names this one by certProfile, or none.
+
+        Args:
+            preferred: what the credential is for; the first that the label has is for who names none.
+
+        Raises:
+            Rejected: badCertTemplate, the label does not have it.
+        """
+        if self.label is None or not self.label.profiles:
+            return named or next(iter(preferred), None)
+        if named is None:
+            named = next((each for each in preferred if each in self.label.profiles), next(iter(preferred), None))
+        return self.label.issuing_profile(named)
 
     def revoke(self, record: CertificateRecord, reason: RevocationReason) -> None:
         """Revoke a certificate with this change; one that is revoked gets another reason and date."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from opensslcmp.server.tables import SettingsError, WrongValue, _lines_of, load_tables, near
+from opensslcmp.server.tables import SettingsError, WrongValue, _lines_of, load_tables, near, refuse
 
 
 class Colour(Enum):
@@ -73,9 +73,7 @@ class Outer:
     capitals: tuple[Upper, ...] = ()
 
     def __post_init__(self) -> None:
-        wrong = [WrongValue("is too big", "named", name, "size") for name, each in self.named.items() if each.size > 9]
-        if wrong:
-            raise ExceptionGroup("wrong", wrong)
+        refuse(WrongValue("is too big", "named", name, "size") for name, each in self.named.items() if each.size > 9)
 
 
 def load(tmp_path: Path, text: str) -> Outer:
