@@ -16,12 +16,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit code (``opensslcmp.cli.exits``).
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["cmp"]:
+        from opensslcmp.cli.cmp.program import main as cmp
+
+        return cmp(arguments[1:])
     if any(find_spec(name) is None for name in ("typer", "rich")):
         print("The command line of opensslcmp needs two more packages:  pip install 'opensslcmp[cli]'", file=sys.stderr)
         return 2
     from opensslcmp.cli.main import run
 
-    return run(sys.argv[1:] if arguments is None else arguments)
+    return run(arguments)
 
 
 if __name__ == "__main__":

@@ -229,6 +229,14 @@ static int opensslcmp_tls_trust(SSL_CTX *ctx, X509 *certificate)
     return X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), certificate);
 }
 
+static void opensslcmp_tls_unverified(SSL_CTX *ctx) { SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL); }
+
+/* X509_STORE_set1_param(3): what paths to the trusted certificates must be like */
+static int opensslcmp_tls_param(SSL_CTX *ctx, const X509_VERIFY_PARAM *param)
+{
+    return X509_STORE_set1_param(SSL_CTX_get_cert_store(ctx), param);
+}
+
 /* SSL_CTX_use_certificate(3), SSL_CTX_use_PrivateKey(3), SSL_CTX_check_private_key(3) */
 static int opensslcmp_tls_identity(SSL_CTX *ctx, X509 *certificate, EVP_PKEY *key)
 {

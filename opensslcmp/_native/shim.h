@@ -9,6 +9,7 @@
 #include <openssl/bn.h>
 #include <openssl/buffer.h>
 #include <openssl/cms.h>
+#include <openssl/conf.h>
 #include <openssl/cmp.h>
 #include <openssl/cmp_util.h>
 #include <openssl/crmf.h>

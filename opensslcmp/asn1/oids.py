@@ -87,6 +87,7 @@ __all__ = [
     "SHA512",
     "SHA512_WITH_RSA",
     "name_of",
+    "number_of",
 ]
 
 # -- message protection (RFC 9810, 5.1.3; RFC 9481, 6) -------------------------------------------------------------
@@ -315,3 +316,15 @@ _NAMES = {
 def name_of(oid: str) -> str:
     """The name the standards give, or the dotted form when this module knows none."""
     return _NAMES.get(oid, oid)
+
+
+_NUMBERS = {name: oid for oid, name in _NAMES.items()}
+
+
+def number_of(name: str) -> str | None:
+    """The dotted number of what the standards call so; None when it is not known here.
+
+    >>> number_of("id-it-caCerts")
+    '1.3.6.1.5.5.7.4.17'
+    """
+    return _NUMBERS.get(name)

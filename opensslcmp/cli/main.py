@@ -11,11 +11,23 @@ import typer
 
 from opensslcmp._version import __version__
 from opensslcmp.cli import authority, ca, client, demo, inspecting
+from opensslcmp.cli.cmp import program
 from opensslcmp.cli.command import EXAMPLES, add_command, make_app
 from opensslcmp.cli.exits import Exit
 from opensslcmp.cli.talk import say
 
 __all__ = ["EXAMPLES", "app", "ca_app", "run"]
+
+
+def _cmp(
+    arguments: Annotated[list[str] | None, typer.Argument(help="As openssl cmp takes them; -help shows them.")] = None,
+) -> None:
+    """Do as the client of openssl cmp does, option for option.
+
+    For scripts that call openssl cmp today. Options have one dash; opensslcmp cmp -help shows them.
+    """
+    raise typer.Exit(program.main(arguments or []))
+
 
 app = make_app("Certificates by the Certificate Management Protocol (CMP, RFC 9810): client, server and CA.")
 
@@ -80,6 +92,16 @@ add_command(
     example="""
 opensslcmp info --server http://127.0.0.1:8080 --ref device-1 --secret env:SECRET \\
     --infotype caCerts --cacertsout ca.pem
+""",
+)
+add_command(
+    app,
+    "cmp",
+    _cmp,
+    panel=_CLIENT,
+    example="""
+opensslcmp cmp -cmd ir -server http://127.0.0.1:8080 -ref device-1 -secret env:SECRET \\
+    -subject /CN=device-1 -newkey device.key -certout device.pem
 """,
 )
 ca_app = make_app("Make a CA in a directory, and look after it.")

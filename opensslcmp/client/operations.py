@@ -88,6 +88,7 @@ __all__ = [
     "abandon",
     "ca_certificates",
     "certificate_request_template",
+    "checked_root_ca_update",
     "crl_update",
     "enroll",
     "enroll_csr",
@@ -953,8 +954,17 @@ def root_ca_update(waits: Waits, context: Context, root: CertificateSource | Non
     else:
         old = load_certificate(root)
     content = _one(waits, context, oids.IT_ROOT_CA_CERT, oids.IT_ROOT_CA_KEY_UPDATE, old)
-    if content is None:
-        return None
+    return None if content is None else checked_root_ca_update(old, content)
+
+
+def checked_root_ca_update(old: bytes, content: Any) -> RootCaUpdate:
+    """A RootCaKeyUpdate (``asn1``), believed because the key of ``old`` (DER) signed it.
+
+    Raises:
+        ProtectionError: nothing ties the new root to the old one.
+
+    Source: RFC 9483, 4.3.2.
+    """
     new = der(content.new_with_new)
     cross = None if content.new_with_old is None else der(content.new_with_old)
     back = None if content.old_with_new is None else der(content.old_with_new)

@@ -24,13 +24,14 @@ from opensslcmp.asn1 import admit
 from opensslcmp.context import natives
 from opensslcmp.context.guard import refuse_dangerous
 from opensslcmp.context.natives import CertificateLike, KeyLike, Native
+from opensslcmp.context.verification import VerifyParameters
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
-from opensslcmp.errors import CMPError, OpenSSLError, ProtectionError, Rejected, Unsupported
+from opensslcmp.errors import BadMessage, CMPError, OpenSSLError, ProtectionError, Rejected, Unsupported
 
 if TYPE_CHECKING:
     from opensslcmp.context.server import ServerContext
 
-__all__ = ["ClientContext", "PopoMethod"]
+__all__ = ["ClientContext", "PopoMethod", "can_have_key_generated"]
 
 logger = logging.getLogger("opensslcmp.openssl")
 LEVELS = (50, 50, 50, 40, 30, 20, 20, 10, 5)
@@ -232,6 +233,7 @@ class ClientContext(Caller):
         self._exchanged = False
         self._borrowed = False
         self._guarded = True
+        self._nameless = False
         self.property_query = property_query
         check(lib.OSSL_CMP_CTX_set_option(self._ptr, lib.OSSL_CMP_OPT_LOG_VERBOSITY, QUIET))
 
@@ -383,12 +385,14 @@ class ClientContext(Caller):
         check(lib.OSSL_CMP_CTX_set_certConf_cb(self._ptr, DEFAULT_CERT_CONF if value is None else CERT_CONF))
         self._confirm = value
 
-    def require_trusted_certificate(self, trusted: Iterable[CertificateLike]) -> None:
+    def require_trusted_certificate(
+        self, trusted: Iterable[CertificateLike], parameters: VerifyParameters | None = None
+    ) -> None:
         """Accept a new certificate only if a path leads from it to one of ``trusted``.
 
         Source: OSSL_CMP_certConf_cb(3).
         """
-        made = natives.store(trusted)
+        made = natives.store(trusted, parameters=parameters)
         check(lib.OSSL_CMP_CTX_set_certConf_cb(self._ptr, DEFAULT_CERT_CONF if self._confirm is None else CERT_CONF))
         check(lib.OSSL_CMP_CTX_set_certConf_cb_arg(self._ptr, made))
         self._keep.append(made)
@@ -407,6 +411,7 @@ class ClientContext(Caller):
         crls: Iterable[bytes] = (),
         at: int | None = None,
         partial_chain: bool = False,
+        parameters: VerifyParameters | None = None,
     ) -> None:
         """Trust ``anchors`` to vouch for whoever signs answers, instead of what was trusted before.
 
@@ -415,10 +420,11 @@ class ClientContext(Caller):
             crls: CRLs in DER; with any, every certificate of a path is checked against them.
             at: the time to verify for, in seconds since the epoch, or None for now.
             partial_chain: lets a path end at any anchor, self-signed or not.
+            parameters: what else paths must be like.
 
         Source: OSSL_CMP_CTX_set0_trustedStore(3).
         """
-        made = natives.store(anchors, crls, at, partial_chain)
+        made = natives.store(anchors, crls, at, partial_chain, parameters)
         check(lib.OSSL_CMP_CTX_set0_trusted(self._ptr, made))
         give(made)
 
@@ -454,12 +460,17 @@ class ClientContext(Caller):
         """
         check(lib.OSSL_CMP_CTX_set1_pkey(self._ptr, ffi.NULL if key is None else natives.private_key(key)))
 
-    def build_chain(self, trusted: Iterable[CertificateLike] | None, candidates: Iterable[CertificateLike]) -> None:
+    def build_chain(
+        self,
+        trusted: Iterable[CertificateLike] | None,
+        candidates: Iterable[CertificateLike],
+        parameters: VerifyParameters | None = None,
+    ) -> None:
         """Build the chain of ``certificate`` that is sent along; verified when ``trusted`` is given.
 
         Source: OSSL_CMP_CTX_build_cert_chain(3).
         """
-        made = ffi.NULL if trusted is None else natives.store(trusted)
+        made = ffi.NULL if trusted is None else natives.store(trusted, parameters=parameters)
         self._check(lib.OSSL_CMP_CTX_build_cert_chain(self._ptr, made, natives.certificates(candidates)))
 
     def set_extra_certs(self, certificates: Iterable[CertificateLike]) -> None:
@@ -642,10 +653,13 @@ class ClientContext(Caller):
 
         Source: OSSL_CMP_exec_RR_ses(3).
         """
-        if self.csr is not None and self.old_certificate is None and self.serial_number is None:
-            # CVE-2026-75805: OpenSSL before 4.0.3 follows a NULL pointer if the answer carries revCerts.
-            raise ValueError("revocation names a certificate, or an issuer and a serial number")
-        self._exchange(lib.OSSL_CMP_exec_RR_ses)
+        self._nameless = self.csr is not None and self.old_certificate is None and self.serial_number is None
+        if self._nameless and self._transfer is None:
+            raise ValueError("revocation by csr needs a transfer, which keeps dangerous answers out")
+        try:
+            self._exchange(lib.OSSL_CMP_exec_RR_ses)
+        finally:
+            self._nameless = False
 
     def request_info(self) -> tuple[bytes, ...]:
         """Send what :meth:`add_info_request` gathered and return the answer's InfoTypeAndValue, each in DER.
@@ -832,10 +846,10 @@ class ClientContext(Caller):
 
     def call(self, function: Callable[..., Any], *args: Any, free: Any = None) -> Any:
         """Call C, gathering what it logs on the way."""
+        self._lines.clear()
         if not self._talks:
             return super().call(function, *args, free=free)
         token = _logging.set(self)
-        self._lines.clear()
         try:
             return super().call(function, *args, free=free)
         finally:
@@ -884,6 +898,11 @@ DEFAULT_CERT_CONF = ffi.addressof(lib, "OSSL_CMP_certConf_cb")
 SERVER_PERFORM = ffi.addressof(lib, "OSSL_CMP_CTX_server_perform")
 
 
+def can_have_key_generated() -> bool:
+    """Whether a CA may make the key: ``popo`` ``NONE`` asks for it since OpenSSL 3.5, and is no proof at all before."""
+    return has("3.5")
+
+
 def _version() -> tuple[int, int, int]:
     number = lib.OpenSSL_version_num()
     return number >> 28, number >> 20 & 0xFF, number >> 4 & 0xFFFF
@@ -907,10 +926,16 @@ def _bits(mask: int) -> tuple[FailureInfo, ...]:
 def _on_transfer(context: ClientContext, request: Any, length: int, answer: Any) -> int:
     answer[0] = ffi.NULL
     assert context._transfer is not None
+    # Why OpenSSL tells the peer that it gives up: a transfer that calls OpenSSL itself empties the queue.
+    context._lines += drain()
     reply = context._transfer(ffi.buffer(request, length)[:])
     context._answer = bytes(memoryview(reply))  # C reads it after we have returned
-    if context._guarded:
-        refuse_dangerous(admit(context._answer), expected_sender=context._expected_sender())
+    if context._guarded or context._nameless:
+        message = admit(context._answer)
+        refuse_dangerous(message, expected_sender=context._expected_sender())
+        if context._nameless and message.body_type is BodyType.RP and message.content().rev_certs:
+            # CVE-2026-75805: OpenSSL before 4.0.3 follows a NULL pointer.
+            raise BadMessage(FailureInfo.BAD_CERT_ID, "the answer names certificates, which the request did not")
     answer[0] = ffi.from_buffer("const unsigned char[]", context._answer)
     return len(context._answer)
 

@@ -32,6 +32,7 @@ from opensslcmp._native import ffi, lib
 from opensslcmp._native.memory import decode, give, own
 from opensslcmp._native.queue import check, clear, drain
 from opensslcmp.context.keys import PrivateKey
+from opensslcmp.context.verification import VerifyParameters
 from opensslcmp.errors import OpenSSLError, TransportError
 
 __all__ = ["Connection", "Outcome", "TLSContext"]
@@ -60,6 +61,8 @@ class TLSContext:
         trusted: DER of the certificates to trust, or None for the system's store.
         certificates: DER of our own certificate and its chain, own first; none: no client certificate.
         key: that of our own certificate.
+        verify: whether the server must show a certificate that we trust.
+        parameters: what its path must be like.
 
     Raises:
         OpenSSLError: a certificate does not decode, or the key does not fit.
@@ -75,11 +78,17 @@ class TLSContext:
         trusted: Sequence[bytes] | None = None,
         certificates: Sequence[bytes] = (),
         key: PrivateKey | None = None,
+        verify: bool = True,
+        parameters: VerifyParameters | None = None,
     ) -> None:
         clear()
         self._ptr: Any = own(lib.opensslcmp_tls_new(ffi.NULL, ffi.NULL, trusted is None), lib.SSL_CTX_free)
         for der in trusted or ():
             check(lib.opensslcmp_tls_trust(self._ptr, _certificate(der)))
+        if not verify:
+            lib.opensslcmp_tls_unverified(self._ptr)
+        if parameters is not None:
+            check(lib.opensslcmp_tls_param(self._ptr, parameters.native()))
         if certificates and key is not None:
             check(lib.opensslcmp_tls_identity(self._ptr, _certificate(certificates[0]), key._ptr))
             for der in certificates[1:]:

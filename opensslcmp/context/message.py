@@ -95,7 +95,7 @@ class NativeMessage:
         """
         if transaction_id is not None:
             context.set_transaction_id(transaction_id)
-        if not context.call(lib.OSSL_CMP_MSG_update_transactionID, context._ptr, self._ptr):
+        if not _again(context, lib.OSSL_CMP_MSG_update_transactionID, self._ptr):
             raise OpenSSLError(drain())
         lib.ERR_clear_error()
 
@@ -107,7 +107,7 @@ class NativeMessage:
 
         Source: OSSL_CMP_MSG_update_recipNonce(3).
         """
-        if not context.call(lib.OSSL_CMP_MSG_update_recipNonce, context._ptr, self._ptr):
+        if not _again(context, lib.OSSL_CMP_MSG_update_recipNonce, self._ptr):
             raise OpenSSLError(drain())
         lib.ERR_clear_error()
 
@@ -128,3 +128,10 @@ class NativeMessage:
     def _header(self, getter: Any) -> bytes | None:
         value = getter(lib.OSSL_CMP_MSG_get0_header(self._ptr))
         return natives.string(value) if value != ffi.NULL else None
+
+
+def _again(context: ClientContext, function: Any, message: Any) -> Any:
+    """Have a message protected anew; also from inside ``transfer``, where C is at work on the context and means it."""
+    if context._busy:
+        return function(context._ptr, message)
+    return context.call(function, context._ptr, message)

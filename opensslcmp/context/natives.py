@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 from opensslcmp._native import ffi, lib
 from opensslcmp._native.memory import decode, encode, give, own
 from opensslcmp._native.queue import check
+from opensslcmp.context.verification import VerifyParameters
 
 __all__ = [
     "CertificateLike",
@@ -148,7 +149,11 @@ def _split(der: bytes) -> Iterable[bytes]:
 
 
 def store(
-    trusted: Iterable[CertificateLike], crls: Iterable[bytes] = (), at: int | None = None, partial_chain: bool = False
+    trusted: Iterable[CertificateLike],
+    crls: Iterable[bytes] = (),
+    at: int | None = None,
+    partial_chain: bool = False,
+    parameters: VerifyParameters | None = None,
 ) -> Any:
     """An owned X509_STORE of its own, which nobody else will see change.
 
@@ -157,6 +162,7 @@ def store(
         crls: CRLs in DER; with any, every certificate of a path is checked against them.
         at: the time to verify for, in seconds since the epoch, or None for now.
         partial_chain: lets a path end at any trusted certificate, self-signed or not.
+        parameters: what else paths must be like.
     """
     made = own(lib.X509_STORE_new(), lib.X509_STORE_free)
     check(lib.opensslcmp_store_add(made, certificates(trusted)))
@@ -167,6 +173,8 @@ def store(
     check(lib.X509_STORE_set_flags(made, flags))
     if at is not None:
         lib.X509_VERIFY_PARAM_set_time(lib.X509_STORE_get0_param(made), at)
+    if parameters is not None:
+        check(lib.X509_STORE_set1_param(made, parameters.native()))
     return made
 
 

@@ -34,6 +34,7 @@ from typing import Any, TypeAlias, TypeVar
 from opensslcmp.context.certificates import load_certificates
 from opensslcmp.context.http import Connection, Outcome, TLSContext
 from opensslcmp.context.keys import PrivateKey
+from opensslcmp.context.verification import VerifyParameters
 from opensslcmp.credentials import CertificateSource, KeySource
 from opensslcmp.errors import TimedOut, TransportError
 from opensslcmp.transport import http1
@@ -49,7 +50,7 @@ PATIENCE_SECONDS = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TLS:
-    """Whom to trust in HTTPS, and who we are. TLS 1.2 or newer, always verified.
+    """Whom to trust in HTTPS, and who we are. TLS 1.2 or newer, verified unless ``verify`` is off.
 
     Args:
         trusted: certificates to trust: one source or several; none: the system's.
@@ -60,6 +61,9 @@ class TLS:
         check_host: the server's certificate must carry the host's name or IP address. Off, any trusted certificate
             will do.
         host: the name or IP address that it must carry instead of the URL's, also sent as SNI.
+        extra_certificates: sent after our own: one source or several.
+        parameters: what the path of the server's certificate must be like.
+        verify: off, nobody knows who the server is: TLS then only hides messages from those who merely listen.
     """
 
     trusted: CertificateSource | Sequence[CertificateSource] = ()
@@ -68,6 +72,9 @@ class TLS:
     password: bytes | None = field(default=None, repr=False)
     check_host: bool = True
     host: str | None = None
+    extra_certificates: CertificateSource | Sequence[CertificateSource] = ()
+    parameters: VerifyParameters | None = None
+    verify: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +188,7 @@ class _HTTP:
         no_proxy: str | None = None,
         tls: TLS | None = None,
         keep_alive: bool = True,
+        require_keep_alive: bool = False,
         max_response_bytes: int = 1024 * 1024,
         max_connections: int = 32,
         max_idle_seconds: float = 30.0,
@@ -200,6 +208,7 @@ class _HTTP:
         self._max_response = max_response_bytes
         self._max_connections = max_connections
         self._keep_alive = keep_alive
+        self._require_keep_alive = require_keep_alive
         self._proxy = _choose_proxy(self._target, proxy, no_proxy)
         self._tls = tls or TLS()
         self._tls_context = _tls_context(self._tls) if secure else None
@@ -256,6 +265,9 @@ class _HTTP:
             if connection is None or answer is None:
                 connection = yield from self._connect(deadline, patience)
                 answer = yield from self._round_trip(connection, message, deadline, patience)
+            if self._require_keep_alive and not (answer.reusable or connection.reused):
+                connection.close()
+                raise TransportError("the server does not keep the connection open")
             self._give_back(connection, answer.reusable)
             return http1.message_of(answer, announcement=announcement)
         except TransportError as error:
@@ -556,10 +568,18 @@ def _choose_proxy(target: http1.Target, proxy: str | None, no_proxy: str | None)
 
 def _tls_context(tls: TLS) -> TLSContext:
     """Load what ``tls`` names."""
-    several = tls.trusted if isinstance(tls.trusted, list | tuple) else [tls.trusted]
-    trusted = [der for source in several for der in load_certificates(source)]
+    trusted, extra = (
+        [der for source in (given if isinstance(given, list | tuple) else [given]) for der in load_certificates(source)]
+        for given in (tls.trusted, tls.extra_certificates)
+    )
     if (tls.certificate is None) != (tls.key is None):
         raise ValueError("a TLS certificate and its key are given together")
     own = [] if tls.certificate is None else load_certificates(tls.certificate, tls.password)
     key = None if tls.key is None else PrivateKey.load(tls.key, tls.password)
-    return TLSContext(trusted=trusted or None, certificates=own, key=key)
+    return TLSContext(
+        trusted=trusted or None,
+        certificates=[*own, *extra],
+        key=key,
+        verify=tls.verify,
+        parameters=tls.parameters,
+    )

@@ -52,6 +52,8 @@ int opensslcmp_http_step(BIO *, int, opensslcmp_http_io *, const char *, size_t,
 SSL_CTX *opensslcmp_tls_new(OSSL_LIB_CTX *, const char *, int);
 void SSL_CTX_free(SSL_CTX *);
 int opensslcmp_tls_trust(SSL_CTX *, X509 *);
+void opensslcmp_tls_unverified(SSL_CTX *);
+int opensslcmp_tls_param(SSL_CTX *, const X509_VERIFY_PARAM *);
 int opensslcmp_tls_identity(SSL_CTX *, X509 *, EVP_PKEY *);
 int opensslcmp_tls_chain(SSL_CTX *, X509 *);
 BIO *opensslcmp_tls_start(SSL_CTX *, BIO *, const char *, const char *, const char *);
