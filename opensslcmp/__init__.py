@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opensslcmp.client.session import Session
     from opensslcmp.context.certificates import Trust
     from opensslcmp.context.keys import PrivateKey
+    from opensslcmp.context.library import Library
     from opensslcmp.context.protection import ProtectionKind, protect_message, verify
     from opensslcmp.credentials import MacParameters, SharedSecret, Signer
     from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
@@ -47,6 +48,7 @@ __all__ = [
     "Info",
     "Issued",
     "Journal",
+    "Library",
     "MacParameters",
     "OpenSSLError",
     "Order",
@@ -88,6 +90,7 @@ _HOMES = {
     "client.results": ("Info", "Issued", "Protection", "RequestTemplate", "Revoked", "RootCaUpdate"),
     "client.session": ("Session",),
     "context.certificates": ("Trust",),
+    "context.library": ("Library",),
     "context.keys": ("PrivateKey",),
     "context.protection": ("ProtectionKind", "protect_message", "verify"),
     "credentials": ("MacParameters", "SharedSecret", "Signer"),

@@ -1,16 +1,20 @@
 """With what a party proves who it is: a shared secret or a certificate and its private key."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-__all__ = ["CertificateSource", "Credential", "KeySource", "MacParameters", "SharedSecret", "Signer"]
+__all__ = ["CertificateSource", "Credential", "KeySource", "MacParameters", "Password", "SharedSecret", "Signer"]
 
 CertificateSource: TypeAlias = Any
 """A certificate: ``cryptography.x509.Certificate``, PEM or DER bytes, or a path."""
 
 KeySource: TypeAlias = Any
 """A private key: a ``cryptography`` private key, PEM or DER bytes, a path, or a provider URI (``pkcs11:``, ``file:``)."""
+
+Password: TypeAlias = "bytes | str | os.PathLike[str] | Callable[[], bytes | str | None] | None"
+"""A password, a function that is asked for it, or the path of a file whose first line it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +68,8 @@ class Signer:
         certificate: the signer's own certificate.
         key: its private key, never shown by repr; a provider URI stays with the provider.
         chain: issuing certificates, the issuer of ``certificate`` first.
-        password: opens an encrypted ``key``, never shown by repr.
+        password: opens an encrypted ``key`` or a token, never shown by repr; a function that is asked for it, or the path of
+            a file whose first line it is.
         digest: hash of the signatures, or None for what fits the key.
         pss: RSASSA-PSS with an RSA key.
     """
@@ -72,7 +77,7 @@ class Signer:
     certificate: CertificateSource
     key: KeySource = field(repr=False)
     chain: Sequence[CertificateSource] = ()
-    password: bytes | None = field(default=None, repr=False)
+    password: Password = field(default=None, repr=False)
     digest: str | None = None
     pss: bool = False
 

@@ -9,23 +9,114 @@
 #include <openssl/param_build.h>
 #include <openssl/ui.h>
 
-/* --- digests and HMAC, fetched once --------------------------------------------------------------------------------- */
+/* --- libraries, and what is fetched once in each -------------------------------------------------------------------- */
 
 static const char *const opensslcmp_md_names[] = {
     "SHA256", "SHA384", "SHA512", "SHA224", "SHA1", "SHA3-224", "SHA3-256", "SHA3-384", "SHA3-512",
     "SHA512-224", "SHA512-256", "SHAKE128", "SHAKE256", "SM3", "MD5", NULL
 };
-static EVP_MD *opensslcmp_mds[sizeof(opensslcmp_md_names) / sizeof(*opensslcmp_md_names)];
-static EVP_MAC *opensslcmp_hmac;
 
-static EVP_MD *opensslcmp_md(const char *name)
+/* Where algorithms come from: an OSSL_LIB_CTX(3) and a property query, and the digests, the HMAC and the public keys that
+ * were fetched and decoded with them. No cache is shared between two of these. */
+#define OPENSSLCMP_KEYS 512
+typedef struct {
+    OSSL_LIB_CTX *ctx; /* NULL: the process's own */
+    char *propq;       /* NULL: any */
+    EVP_MD *mds[sizeof(opensslcmp_md_names) / sizeof(*opensslcmp_md_names)];
+    EVP_MAC *hmac;
+    CRYPTO_RWLOCK *lock; /* of keys */
+    struct {
+        EVP_PKEY *key;
+        unsigned char *spki;
+        size_t length;
+    } keys[OPENSSLCMP_KEYS]; /* by SubjectPublicKeyInfo: one place each, the newer wins */
+} opensslcmp_library;
+
+/* What NULL stands for. */
+static opensslcmp_library opensslcmp_default;
+static CRYPTO_ONCE opensslcmp_default_once = CRYPTO_ONCE_STATIC_INIT;
+static void opensslcmp_default_start(void) { opensslcmp_default.lock = CRYPTO_THREAD_lock_new(); }
+
+static opensslcmp_library *opensslcmp_in(opensslcmp_library *library)
+{
+    return library == NULL ? &opensslcmp_default : library;
+}
+
+static void opensslcmp_library_free(opensslcmp_library *library)
+{
+    if (library == NULL)
+        return;
+    for (size_t i = 0; i < OPENSSLCMP_KEYS; i++) {
+        EVP_PKEY_free(library->keys[i].key);
+        OPENSSL_free(library->keys[i].spki);
+    }
+    for (size_t i = 0; i < sizeof(library->mds) / sizeof(*library->mds); i++)
+        EVP_MD_free(library->mds[i]);
+    EVP_MAC_free(library->hmac);
+    CRYPTO_THREAD_lock_free(library->lock);
+    OSSL_LIB_CTX_free(library->ctx);
+    OPENSSL_free(library->propq);
+    OPENSSL_free(library);
+}
+
+/* OSSL_LIB_CTX_new(3) when `isolated`, OSSL_PROVIDER_set_default_search_path(3), OSSL_LIB_CTX_load_config(3); then the
+ * property query. NULL: the error queue says why. */
+static opensslcmp_library *opensslcmp_library_new(int isolated, const char *path, const char *config, const char *propq)
+{
+    opensslcmp_library *library = OPENSSL_zalloc(sizeof(*library));
+    int ok;
+
+    ERR_clear_error();
+    ok = library != NULL && (library->lock = CRYPTO_THREAD_lock_new()) != NULL
+        && (propq == NULL || (library->propq = OPENSSL_strdup(propq)) != NULL)
+        && (!isolated || (library->ctx = OSSL_LIB_CTX_new()) != NULL)
+        && (path == NULL || OSSL_PROVIDER_set_default_search_path(library->ctx, path) == 1)
+        && (config == NULL || OSSL_LIB_CTX_load_config(library->ctx, config) == 1);
+    if (!ok) {
+        opensslcmp_library_free(library);
+        return NULL;
+    }
+    return library;
+}
+
+static int opensslcmp_library_has(opensslcmp_library *library, const char *provider)
+{
+    return OSSL_PROVIDER_available(opensslcmp_in(library)->ctx, provider);
+}
+
+/* RAND_bytes_ex(3) */
+static int opensslcmp_library_random(opensslcmp_library *library, unsigned char *out, size_t length)
+{
+    ERR_clear_error();
+    return RAND_bytes_ex(opensslcmp_in(library)->ctx, out, length, 0) == 1;
+}
+
+static int opensslcmp_list_provider(OSSL_PROVIDER *provider, void *argument)
+{
+    return BIO_printf(argument, "%s\n", OSSL_PROVIDER_get0_name(provider)) > 0;
+}
+
+/* The names of the providers that are active, a line each (OSSL_PROVIDER_do_all(3)), cut at `size`. */
+static void opensslcmp_library_providers(opensslcmp_library *library, char *out, int size)
+{
+    BIO *names = BIO_new(BIO_s_mem());
+    int length = 0;
+
+    if (names != NULL && OSSL_PROVIDER_do_all(opensslcmp_in(library)->ctx, opensslcmp_list_provider, names) == 1)
+        length = BIO_read(names, out, size - 1);
+    out[length < 0 ? 0 : length] = 0;
+    BIO_free(names);
+    ERR_clear_error();
+}
+
+static EVP_MD *opensslcmp_md(opensslcmp_library *library, const char *name)
 {
     for (int i = 0; opensslcmp_md_names[i] != NULL; i++) {
         if (strcmp(opensslcmp_md_names[i], name) != 0)
             continue;
-        EVP_MD *md = __atomic_load_n(&opensslcmp_mds[i], __ATOMIC_ACQUIRE), *none = NULL;
-        if (md == NULL && (md = EVP_MD_fetch(NULL, name, NULL)) != NULL
-            && !__atomic_compare_exchange_n(&opensslcmp_mds[i], &none, md, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        EVP_MD *md = __atomic_load_n(&library->mds[i], __ATOMIC_ACQUIRE), *none = NULL;
+        if (md == NULL && (md = EVP_MD_fetch(library->ctx, name, library->propq)) != NULL
+            && !__atomic_compare_exchange_n(&library->mds[i], &none, md, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
             EVP_MD_free(md);
             md = none;
         }
@@ -35,29 +126,56 @@ static EVP_MD *opensslcmp_md(const char *name)
     return NULL;
 }
 
-static EVP_MAC *opensslcmp_mac(void)
+static EVP_MAC *opensslcmp_mac(opensslcmp_library *library)
 {
-    EVP_MAC *mac = __atomic_load_n(&opensslcmp_hmac, __ATOMIC_ACQUIRE), *none = NULL;
-    if (mac == NULL && (mac = EVP_MAC_fetch(NULL, "HMAC", NULL)) != NULL
-        && !__atomic_compare_exchange_n(&opensslcmp_hmac, &none, mac, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+    EVP_MAC *mac = __atomic_load_n(&library->hmac, __ATOMIC_ACQUIRE), *none = NULL;
+    if (mac == NULL && (mac = EVP_MAC_fetch(library->ctx, "HMAC", library->propq)) != NULL
+        && !__atomic_compare_exchange_n(&library->hmac, &none, mac, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         EVP_MAC_free(mac);
         mac = none;
     }
     return mac;
 }
 
+/* Whether the library has what every message takes, SHA-256 and HMAC; the error queue tells what it lacks. */
+static int opensslcmp_library_works(opensslcmp_library *library)
+{
+    int ok;
+    ERR_clear_error();
+    library = opensslcmp_in(library);
+    if ((ok = opensslcmp_md(library, "SHA256") != NULL && opensslcmp_mac(library) != NULL))
+        ERR_clear_error();
+    return ok;
+}
+
+/* A digest of data into out (EVP_MAX_MD_SIZE bytes). */
+static int opensslcmp_digest(opensslcmp_library *library, const char *name, const unsigned char *data, size_t length,
+                             unsigned char *out, unsigned int *out_length)
+{
+    EVP_MD *md;
+    int ok;
+    ERR_clear_error();
+    md = opensslcmp_md(opensslcmp_in(library), name);
+    if ((ok = md != NULL && EVP_Digest(data, length, out, out_length, md, NULL) == 1))
+        ERR_clear_error();
+    return ok;
+}
+
 /* The HMAC of data into out (EVP_MAX_MD_SIZE bytes); with `expected` compared in constant time instead. */
-static int opensslcmp_hmac_of(const char *digest, const unsigned char *key, size_t key_length, const unsigned char *data,
+static int opensslcmp_hmac_of(opensslcmp_library *library, const char *digest, const unsigned char *key, size_t key_length, const unsigned char *data,
                               size_t length, unsigned char *out, size_t *out_length, const unsigned char *expected,
                               size_t expected_length)
 {
     unsigned char mine[EVP_MAX_MD_SIZE];
     size_t size = 0;
-    EVP_MAC *mac = opensslcmp_mac();
+    EVP_MAC *mac = opensslcmp_mac(library);
     EVP_MAC_CTX *ctx = mac == NULL ? NULL : EVP_MAC_CTX_new(mac);
-    OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string("digest", (char *)digest, 0), OSSL_PARAM_construct_end() };
+    OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string("digest", (char *)digest, 0), OSSL_PARAM_construct_end(),
+                            OSSL_PARAM_construct_end() };
     int result = -1;
 
+    if (library->propq != NULL)
+        params[1] = OSSL_PARAM_construct_utf8_string("properties", library->propq, 0);
     if (ctx != NULL && EVP_MAC_init(ctx, key, key_length, params) == 1 && EVP_MAC_update(ctx, data, length) == 1
         && EVP_MAC_final(ctx, mine, &size, sizeof(mine)) == 1) {
         if (expected == NULL) {
@@ -76,7 +194,7 @@ static int opensslcmp_hmac_of(const char *digest, const unsigned char *key, size
 /* PasswordBasedMac (RFC 9810, 5.1.3.1): owf applied `iterations` times to secret || salt keys the HMAC. All of BASEKEY is the
  * key, as in OSSL_CRMF_pbm_new(3): HMAC takes keys of any length.
  * key has EVP_MAX_MD_SIZE bytes: with *key_length of them given nothing is derived, else they are an answer too. */
-static int opensslcmp_pbm(const char *owf, const char *mac, long long iterations, const unsigned char *salt,
+static int opensslcmp_pbm(opensslcmp_library *library, const char *owf, const char *mac, long long iterations, const unsigned char *salt,
                           size_t salt_length, const unsigned char *secret, size_t secret_length,
                           const unsigned char *data, size_t length, unsigned char *out, size_t *out_length,
                           const unsigned char *expected, size_t expected_length, unsigned char *key, size_t *key_length)
@@ -87,8 +205,9 @@ static int opensslcmp_pbm(const char *owf, const char *mac, long long iterations
     int result = -1, ok = 1;
 
     ERR_clear_error();
+    library = opensslcmp_in(library);
     if (*key_length == 0) {
-        if ((md = opensslcmp_md(owf)) == NULL || (ctx = EVP_MD_CTX_new()) == NULL)
+        if ((md = opensslcmp_md(library, owf)) == NULL || (ctx = EVP_MD_CTX_new()) == NULL)
             return -1;
         ok = EVP_DigestInit_ex2(ctx, md, NULL) && EVP_DigestUpdate(ctx, secret, secret_length)
             && EVP_DigestUpdate(ctx, salt, salt_length) && EVP_DigestFinal_ex(ctx, key, &size);
@@ -99,33 +218,54 @@ static int opensslcmp_pbm(const char *owf, const char *mac, long long iterations
         *key_length = size;
     }
     if (ok)
-        result = opensslcmp_hmac_of(mac, key, *key_length, data, length, out, out_length, expected, expected_length);
+        result = opensslcmp_hmac_of(library, mac, key, *key_length, data, length, out, out_length, expected, expected_length);
     if (result >= 0)
         ERR_clear_error();
     return result;
 }
 
+/* EVP_KDF-PBKDF2(7), without SP 800-132's lower bounds: a peer chose salt and count. */
+static int opensslcmp_pbkdf2(opensslcmp_library *library, const char *prf, int iterations, const unsigned char *salt,
+                             size_t salt_length, const unsigned char *secret, size_t secret_length, unsigned char *key,
+                             size_t size)
+{
+    EVP_KDF *kdf = EVP_KDF_fetch(library->ctx, "PBKDF2", library->propq);
+    EVP_KDF_CTX *ctx = kdf == NULL ? NULL : EVP_KDF_CTX_new(kdf);
+    int no_bounds = 1, ok;
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_octet_string("pass", (void *)secret, secret_length),
+        OSSL_PARAM_construct_octet_string("salt", (void *)salt, salt_length),
+        OSSL_PARAM_construct_int("iter", &iterations), OSSL_PARAM_construct_int("pkcs5", &no_bounds),
+        OSSL_PARAM_construct_utf8_string("digest", (char *)prf, 0), OSSL_PARAM_construct_end(), OSSL_PARAM_construct_end()
+    };
+
+    if (library->propq != NULL)
+        params[5] = OSSL_PARAM_construct_utf8_string("properties", library->propq, 0);
+    ok = ctx != NULL && EVP_KDF_derive(ctx, key, size, params) == 1;
+    EVP_KDF_CTX_free(ctx);
+    EVP_KDF_free(kdf);
+    return ok;
+}
+
 /* PBMAC1 (RFC 8018, 7.1) with PBKDF2 and HMAC; key as for opensslcmp_pbm, of size bytes. */
-static int opensslcmp_pbmac1(const char *prf, const char *mac, long long iterations, size_t size,
+static int opensslcmp_pbmac1(opensslcmp_library *library, const char *prf, const char *mac, long long iterations, size_t size,
                              const unsigned char *salt, size_t salt_length, const unsigned char *secret,
                              size_t secret_length, const unsigned char *data, size_t length, unsigned char *out,
                              size_t *out_length, const unsigned char *expected, size_t expected_length,
                              unsigned char *key, size_t *key_length)
 {
-    EVP_MD *md;
     int result = -1, ok = 1;
 
     ERR_clear_error();
+    library = opensslcmp_in(library);
     if (size > EVP_MAX_MD_SIZE || iterations > INT_MAX)
         return -2;
     if (*key_length == 0) {
-        ok = (md = opensslcmp_md(prf)) != NULL
-            && PKCS5_PBKDF2_HMAC((const char *)secret, (int)secret_length, salt, (int)salt_length, (int)iterations, md,
-                                 (int)size, key);
+        ok = opensslcmp_pbkdf2(library, prf, (int)iterations, salt, salt_length, secret, secret_length, key, size);
         *key_length = size;
     }
     if (ok)
-        result = opensslcmp_hmac_of(mac, key, *key_length, data, length, out, out_length, expected, expected_length);
+        result = opensslcmp_hmac_of(library, mac, key, *key_length, data, length, out, out_length, expected, expected_length);
     if (result >= 0)
         ERR_clear_error();
     return result;
@@ -245,10 +385,10 @@ static int opensslcmp_split_spki(const unsigned char *spki, size_t length, int *
     return -1;
 }
 
-static EVP_PKEY *opensslcmp_fromdata(const char *type, OSSL_PARAM *params)
+static EVP_PKEY *opensslcmp_fromdata(opensslcmp_library *library, const char *type, OSSL_PARAM *params)
 {
     EVP_PKEY *key = NULL;
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, type, NULL);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(library->ctx, type, library->propq);
 
     if (ctx != NULL && EVP_PKEY_fromdata_init(ctx) == 1)
         EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params);
@@ -256,7 +396,7 @@ static EVP_PKEY *opensslcmp_fromdata(const char *type, OSSL_PARAM *params)
     return key;
 }
 
-static EVP_PKEY *opensslcmp_rsa(const unsigned char *n, size_t n_length, const unsigned char *e, size_t e_length)
+static EVP_PKEY *opensslcmp_rsa(opensslcmp_library *library, const unsigned char *n, size_t n_length, const unsigned char *e, size_t e_length)
 {
     BIGNUM *modulus = BN_bin2bn(n, (int)n_length, NULL), *exponent = BN_bin2bn(e, (int)e_length, NULL);
     OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
@@ -265,7 +405,7 @@ static EVP_PKEY *opensslcmp_rsa(const unsigned char *n, size_t n_length, const u
 
     if (modulus != NULL && exponent != NULL && builder != NULL && OSSL_PARAM_BLD_push_BN(builder, "n", modulus)
         && OSSL_PARAM_BLD_push_BN(builder, "e", exponent) && (params = OSSL_PARAM_BLD_to_param(builder)) != NULL)
-        key = opensslcmp_fromdata("RSA", params);
+        key = opensslcmp_fromdata(library, "RSA", params);
     OSSL_PARAM_free(params);
     OSSL_PARAM_BLD_free(builder);
     BN_free(modulus);
@@ -274,8 +414,8 @@ static EVP_PKEY *opensslcmp_rsa(const unsigned char *n, size_t n_length, const u
 }
 
 /* The key of a SubjectPublicKeyInfo, if it fits `kind` and the RSA bounds. NULL with *result -1 (does not decode) or -2. */
-static EVP_PKEY *opensslcmp_public_key(const unsigned char *spki, size_t length, int kind, int minimum_bits,
-                                       int maximum_bits, int *result)
+static EVP_PKEY *opensslcmp_public_key(opensslcmp_library *library, const unsigned char *spki, size_t length, int kind,
+                                       int minimum_bits, int maximum_bits, int *result)
 {
     const unsigned char *bits, *at, *end, *n, *e;
     size_t bits_length, n_length, e_length;
@@ -311,7 +451,7 @@ static EVP_PKEY *opensslcmp_public_key(const unsigned char *spki, size_t length,
     *result = -1;
     if (row < 0) {
         at = spki;
-        return d2i_PUBKEY_ex(NULL, &at, (long)length, NULL, NULL);
+        return d2i_PUBKEY_ex(NULL, &at, (long)length, library->ctx, library->propq);
     }
     switch (opensslcmp_key_rows[row].kind) {
     case OPENSSLCMP_KIND_EC: {
@@ -319,29 +459,20 @@ static EVP_PKEY *opensslcmp_public_key(const unsigned char *spki, size_t length,
             OSSL_PARAM_construct_utf8_string("group", (char *)opensslcmp_key_rows[row].name, 0),
             OSSL_PARAM_construct_octet_string("pub", (void *)bits, bits_length), OSSL_PARAM_construct_end()
         };
-        key = opensslcmp_fromdata("EC", params);
+        key = opensslcmp_fromdata(library, "EC", params);
         break;
     }
     case OPENSSLCMP_KIND_RSA:
-        key = opensslcmp_rsa(n, n_length, e, e_length);
+        key = opensslcmp_rsa(library, n, n_length, e, e_length);
         break;
     default:
-        key = EVP_PKEY_new_raw_public_key_ex(NULL, opensslcmp_key_rows[row].name, NULL, bits, bits_length);
+        key = EVP_PKEY_new_raw_public_key_ex(library->ctx, opensslcmp_key_rows[row].name, library->propq, bits,
+                                             bits_length);
     }
     return key;
 }
 
-/* Keys that were decoded lately, by their SubjectPublicKeyInfo: one place each, the newer wins. */
-#define OPENSSLCMP_KEYS 512
-static struct {
-    EVP_PKEY *key;
-    unsigned char *spki;
-    size_t length;
-} opensslcmp_keys[OPENSSLCMP_KEYS];
-static CRYPTO_RWLOCK *opensslcmp_keys_lock;
-static CRYPTO_ONCE opensslcmp_keys_once = CRYPTO_ONCE_STATIC_INIT;
-static void opensslcmp_keys_start(void) { opensslcmp_keys_lock = CRYPTO_THREAD_lock_new(); }
-
+/* Keys that were decoded lately. */
 static unsigned int opensslcmp_place(const unsigned char *spki, size_t length)
 {
     unsigned int hash = 2166136261u;
@@ -350,22 +481,22 @@ static unsigned int opensslcmp_place(const unsigned char *spki, size_t length)
     return (hash ^ hash >> 16) % OPENSSLCMP_KEYS;
 }
 
-static EVP_PKEY *opensslcmp_known_key(const unsigned char *spki, size_t length)
+static EVP_PKEY *opensslcmp_known_key(opensslcmp_library *library, const unsigned char *spki, size_t length)
 {
     unsigned int place = opensslcmp_place(spki, length);
     EVP_PKEY *key = NULL;
 
-    if (!CRYPTO_THREAD_run_once(&opensslcmp_keys_once, opensslcmp_keys_start) || opensslcmp_keys_lock == NULL
-        || !CRYPTO_THREAD_read_lock(opensslcmp_keys_lock))
+    if (!CRYPTO_THREAD_run_once(&opensslcmp_default_once, opensslcmp_default_start) || library->lock == NULL
+        || !CRYPTO_THREAD_read_lock(library->lock))
         return NULL;
-    if (opensslcmp_keys[place].length == length && opensslcmp_keys[place].key != NULL
-        && memcmp(opensslcmp_keys[place].spki, spki, length) == 0 && EVP_PKEY_up_ref(opensslcmp_keys[place].key))
-        key = opensslcmp_keys[place].key;
-    CRYPTO_THREAD_unlock(opensslcmp_keys_lock);
+    if (library->keys[place].length == length && library->keys[place].key != NULL
+        && memcmp(library->keys[place].spki, spki, length) == 0 && EVP_PKEY_up_ref(library->keys[place].key))
+        key = library->keys[place].key;
+    CRYPTO_THREAD_unlock(library->lock);
     return key;
 }
 
-static void opensslcmp_keep_key(const unsigned char *spki, size_t length, EVP_PKEY *key)
+static void opensslcmp_keep_key(opensslcmp_library *library, const unsigned char *spki, size_t length, EVP_PKEY *key)
 {
     unsigned int place = opensslcmp_place(spki, length);
     unsigned char *copy = OPENSSL_memdup(spki, length), *old_spki;
@@ -375,17 +506,17 @@ static void opensslcmp_keep_key(const unsigned char *spki, size_t length, EVP_PK
         OPENSSL_free(copy);
         return;
     }
-    if (opensslcmp_keys_lock == NULL || !CRYPTO_THREAD_write_lock(opensslcmp_keys_lock)) {
+    if (library->lock == NULL || !CRYPTO_THREAD_write_lock(library->lock)) {
         OPENSSL_free(copy);
         EVP_PKEY_free(key);
         return;
     }
-    old = opensslcmp_keys[place].key;
-    old_spki = opensslcmp_keys[place].spki;
-    opensslcmp_keys[place].key = key;
-    opensslcmp_keys[place].spki = copy;
-    opensslcmp_keys[place].length = length;
-    CRYPTO_THREAD_unlock(opensslcmp_keys_lock);
+    old = library->keys[place].key;
+    old_spki = library->keys[place].spki;
+    library->keys[place].key = key;
+    library->keys[place].spki = copy;
+    library->keys[place].length = length;
+    CRYPTO_THREAD_unlock(library->lock);
     EVP_PKEY_free(old);
     OPENSSL_free(old_spki);
 }
@@ -398,9 +529,9 @@ static size_t opensslcmp_xof_length(const char *digest)
     return digest == NULL ? 0 : strcmp(digest, "SHAKE128") == 0 ? 32 : strcmp(digest, "SHAKE256") == 0 ? 64 : 0;
 }
 
-static int opensslcmp_xof(const char *digest, const unsigned char *data, size_t length, unsigned char *out, size_t size)
+static int opensslcmp_xof(opensslcmp_library *library, const char *digest, const unsigned char *data, size_t length, unsigned char *out, size_t size)
 {
-    EVP_MD *md = opensslcmp_md(digest);
+    EVP_MD *md = opensslcmp_md(library, digest);
     EVP_MD_CTX *ctx = md == NULL ? NULL : EVP_MD_CTX_new();
     int ok = ctx != NULL && EVP_DigestInit_ex2(ctx, md, NULL) && EVP_DigestUpdate(ctx, data, length)
         && EVP_DigestFinalXOF(ctx, out, size);
@@ -410,19 +541,19 @@ static int opensslcmp_xof(const char *digest, const unsigned char *data, size_t 
 
 /* RSASSA-PSS with SHAKE128 or SHAKE256 as hash and as mask (RFC 8702, 3.2.1; RFC 8017, 9.1), which OpenSSL does not know: the
  * hash of M' = 8 zeros || hash || salt into h, and DB = maskedDB ^ SHAKE(h) into db, which has `length` bytes. */
-static int opensslcmp_pss_hash(const char *digest, const unsigned char *hash, const unsigned char *salt, size_t size,
+static int opensslcmp_pss_hash(opensslcmp_library *library, const char *digest, const unsigned char *hash, const unsigned char *salt, size_t size,
                                unsigned char *h)
 {
     unsigned char input[8 + 64 + 64] = { 0 };
     memcpy(input + 8, hash, size);
     memcpy(input + 8 + size, salt, size);
-    return opensslcmp_xof(digest, input, 8 + 2 * size, h, size);
+    return opensslcmp_xof(library, digest, input, 8 + 2 * size, h, size);
 }
 
-static int opensslcmp_pss_mask(const char *digest, const unsigned char *h, size_t size, unsigned char *db, size_t length)
+static int opensslcmp_pss_mask(opensslcmp_library *library, const char *digest, const unsigned char *h, size_t size, unsigned char *db, size_t length)
 {
     unsigned char mask[2048];
-    int ok = length <= sizeof(mask) && opensslcmp_xof(digest, h, size, mask, length);
+    int ok = length <= sizeof(mask) && opensslcmp_xof(library, digest, h, size, mask, length);
     for (size_t i = 0; ok && i < length; i++)
         db[i] ^= mask[i];
     return ok;
@@ -431,7 +562,7 @@ static int opensslcmp_pss_mask(const char *digest, const unsigned char *h, size_
 #define OPENSSLCMP_MAX_RSA_BYTES 2048
 
 /* EMSA-PSS (RFC 8017, 9.1) around one raw RSA operation. `size` is that of hash and salt. */
-static int opensslcmp_pss_shake_sign(EVP_PKEY_CTX *raw, int bits, const char *digest, const unsigned char *hash, size_t size,
+static int opensslcmp_pss_shake_sign(opensslcmp_library *library, EVP_PKEY_CTX *raw, int bits, const char *digest, const unsigned char *hash, size_t size,
                                      unsigned char *out, size_t *out_length)
 {
     unsigned char block[OPENSSLCMP_MAX_RSA_BYTES] = { 0 }, salt[64];
@@ -441,10 +572,10 @@ static int opensslcmp_pss_shake_sign(EVP_PKEY_CTX *raw, int bits, const char *di
 
     if (whole > sizeof(block) || length < 2 * size + 2)
         return 0;
-    ok = RAND_bytes(salt, (int)size) == 1 && opensslcmp_pss_hash(digest, hash, salt, size, em + db);
+    ok = RAND_bytes_ex(library->ctx, salt, size, 0) == 1 && opensslcmp_pss_hash(library, digest, hash, salt, size, em + db);
     em[db - size - 1] = 1;
     memcpy(em + db - size, salt, size);
-    ok = ok && opensslcmp_pss_mask(digest, em + db, size, em, db);
+    ok = ok && opensslcmp_pss_mask(library, digest, em + db, size, em, db);
     em[0] &= 0xff >> (8 * length - ((size_t)bits - 1));
     em[length - 1] = 0xbc;
     return ok && EVP_PKEY_sign_init(raw) == 1 && EVP_PKEY_CTX_set_rsa_padding(raw, RSA_NO_PADDING) == 1
@@ -452,7 +583,7 @@ static int opensslcmp_pss_shake_sign(EVP_PKEY_CTX *raw, int bits, const char *di
 }
 
 /* 1, 0, or -1 when libcrypto fails for another reason than the signature. */
-static int opensslcmp_pss_shake_verify(EVP_PKEY_CTX *raw, int bits, const char *digest, const unsigned char *hash, size_t size,
+static int opensslcmp_pss_shake_verify(opensslcmp_library *library, EVP_PKEY_CTX *raw, int bits, const char *digest, const unsigned char *hash, size_t size,
                                        const unsigned char *signature, size_t signature_length)
 {
     unsigned char block[OPENSSLCMP_MAX_RSA_BYTES], expected[64];
@@ -467,7 +598,7 @@ static int opensslcmp_pss_shake_verify(EVP_PKEY_CTX *raw, int bits, const char *
         || got != whole || (em != block && block[0] != 0) || em[length - 1] != 0xbc
         || (em[0] & ~(0xff >> (8 * length - ((size_t)bits - 1)))) != 0)
         return 0;
-    if (!opensslcmp_pss_mask(digest, em + db, size, em, db))
+    if (!opensslcmp_pss_mask(library, digest, em + db, size, em, db))
         return -1;
     em[0] &= 0xff >> (8 * length - ((size_t)bits - 1));
     for (i = 0; i < db - size - 1; i++)
@@ -475,7 +606,7 @@ static int opensslcmp_pss_shake_verify(EVP_PKEY_CTX *raw, int bits, const char *
             return 0;
     if (em[i] != 1)
         return 0;
-    if (!opensslcmp_pss_hash(digest, hash, em + db - size, size, expected))
+    if (!opensslcmp_pss_hash(library, digest, hash, em + db - size, size, expected))
         return -1;
     return CRYPTO_memcmp(expected, em + db, size) == 0;
 }
@@ -488,8 +619,8 @@ static void opensslcmp_pss_params(OSSL_PARAM *params, int *salt)
 }
 
 /* Whether `signature` is one over `data` by the key of `spki`; salt < 0: not RSASSA-PSS, digest NULL: EdDSA, ML-DSA, SLH-DSA. */
-static int opensslcmp_verify(const unsigned char *spki, size_t spki_length, int kind, int minimum_bits, int maximum_bits,
-                             int keep, const char *digest, int salt, const unsigned char *data, size_t length,
+static int opensslcmp_verify(opensslcmp_library *library, const unsigned char *spki, size_t spki_length, int kind,
+                             int minimum_bits, int maximum_bits, int keep, const char *digest, int salt, const unsigned char *data, size_t length,
                              const unsigned char *signature, size_t signature_length)
 {
     OSSL_PARAM params[3];
@@ -501,7 +632,8 @@ static int opensslcmp_verify(const unsigned char *spki, size_t spki_length, int 
     int result = -1, known = 0;
 
     ERR_clear_error();
-    if (keep && (key = opensslcmp_known_key(spki, spki_length)) != NULL) {
+    library = opensslcmp_in(library);
+    if (keep && (key = opensslcmp_known_key(library, spki, spki_length)) != NULL) {
         /* The table holds keys that passed the bounds once; kind and bounds may differ in this call. */
         const unsigned char *bits;
         size_t bits_length;
@@ -516,24 +648,24 @@ static int opensslcmp_verify(const unsigned char *spki, size_t spki_length, int 
         known = 1;
     }
     if (key == NULL
-        && (key = opensslcmp_public_key(spki, spki_length, kind, minimum_bits, maximum_bits, &result)) == NULL) {
+        && (key = opensslcmp_public_key(library, spki, spki_length, kind, minimum_bits, maximum_bits, &result)) == NULL) {
         if (result == -2)
             ERR_clear_error();
         return result;
     }
     if (keep && !known)
-        opensslcmp_keep_key(spki, spki_length, key);
+        opensslcmp_keep_key(library, spki, spki_length, key);
     if (xof > 0) {
-        if (!opensslcmp_xof(digest, data, length, hash, xof) || (raw = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL)) == NULL)
+        if (!opensslcmp_xof(library, digest, data, length, hash, xof) || (raw = EVP_PKEY_CTX_new_from_pkey(library->ctx, key, library->propq)) == NULL)
             result = -1;
         else if (salt >= 0)
-            result = opensslcmp_pss_shake_verify(raw, EVP_PKEY_get_bits(key), digest, hash, xof, signature, signature_length);
+            result = opensslcmp_pss_shake_verify(library, raw, EVP_PKEY_get_bits(key), digest, hash, xof, signature, signature_length);
         else if (EVP_PKEY_verify_init(raw) == 1)
             result = EVP_PKEY_verify(raw, signature, signature_length, hash, xof) == 1;
     } else if ((ctx = EVP_MD_CTX_new()) != NULL) {
         if (salt >= 0)
             opensslcmp_pss_params(params, &salt);
-        if (EVP_DigestVerifyInit_ex(ctx, NULL, digest, NULL, NULL, key, salt >= 0 ? params : NULL) == 1)
+        if (EVP_DigestVerifyInit_ex(ctx, NULL, digest, library->ctx, library->propq, key, salt >= 0 ? params : NULL) == 1)
             result = EVP_DigestVerify(ctx, signature, signature_length, data, length) == 1;
     }
     EVP_PKEY_CTX_free(raw);
@@ -545,7 +677,7 @@ static int opensslcmp_verify(const unsigned char *spki, size_t spki_length, int 
 }
 
 /* A signature over data into out, whose size is *out_length. */
-static int opensslcmp_sign(EVP_PKEY *key, const char *digest, int salt, const unsigned char *data, size_t length,
+static int opensslcmp_sign(opensslcmp_library *library, EVP_PKEY *key, const char *digest, int salt, const unsigned char *data, size_t length,
                            unsigned char *out, size_t *out_length)
 {
     OSSL_PARAM params[3];
@@ -556,15 +688,16 @@ static int opensslcmp_sign(EVP_PKEY *key, const char *digest, int salt, const un
     int ok = 0;
 
     ERR_clear_error();
+    library = opensslcmp_in(library);
     if (xof > 0) {
-        ok = opensslcmp_xof(digest, data, length, hash, xof) && (raw = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL)) != NULL
+        ok = opensslcmp_xof(library, digest, data, length, hash, xof) && (raw = EVP_PKEY_CTX_new_from_pkey(library->ctx, key, library->propq)) != NULL
             && (salt >= 0
-                ? opensslcmp_pss_shake_sign(raw, EVP_PKEY_get_bits(key), digest, hash, xof, out, out_length)
+                ? opensslcmp_pss_shake_sign(library, raw, EVP_PKEY_get_bits(key), digest, hash, xof, out, out_length)
                 : EVP_PKEY_sign_init(raw) == 1 && EVP_PKEY_sign(raw, out, out_length, hash, xof) == 1);
     } else if ((ctx = EVP_MD_CTX_new()) != NULL) {
         if (salt >= 0)
             opensslcmp_pss_params(params, &salt);
-        ok = EVP_DigestSignInit_ex(ctx, NULL, digest, NULL, NULL, key, salt >= 0 ? params : NULL) == 1
+        ok = EVP_DigestSignInit_ex(ctx, NULL, digest, library->ctx, library->propq, key, salt >= 0 ? params : NULL) == 1
             && EVP_DigestSign(ctx, out, out_length, data, length) == 1;
     }
     EVP_PKEY_CTX_free(raw);
@@ -608,7 +741,7 @@ static int opensslcmp_append(X509 *certificate, unsigned char **out, size_t *len
 
 /* Everything in a store: its first private key, and its certificates as DER one after the other (OSSL_STORE_load(3)).
  * uri NULL: read `data` (PEM, DER, PKCS#8 encrypted or not, PKCS#12) instead. */
-static int opensslcmp_load(const char *uri, const unsigned char *data, size_t length, const char *password,
+static int opensslcmp_load(opensslcmp_library *library, const char *uri, const unsigned char *data, size_t length, const char *password,
                            int password_length, EVP_PKEY **key, unsigned char **certificates, size_t *certificates_length)
 {
     opensslcmp_password given = { password, password_length };
@@ -619,13 +752,14 @@ static int opensslcmp_load(const char *uri, const unsigned char *data, size_t le
     int failed = 1, nothing = 0;
 
     ERR_clear_error();
+    library = opensslcmp_in(library);
     *key = NULL;
     *certificates = NULL;
     *certificates_length = 0;
     if (ui != NULL && uri != NULL)
-        store = OSSL_STORE_open_ex(uri, NULL, NULL, ui, &given, NULL, NULL, NULL);
+        store = OSSL_STORE_open_ex(uri, library->ctx, library->propq, ui, &given, NULL, NULL, NULL);
     else if (ui != NULL && length <= INT_MAX && (bio = BIO_new_mem_buf(data, (int)length)) != NULL)
-        store = OSSL_STORE_attach(bio, "file", NULL, NULL, ui, &given, NULL, NULL, NULL);
+        store = OSSL_STORE_attach(bio, "file", library->ctx, library->propq, ui, &given, NULL, NULL, NULL);
     if (store != NULL) {
         failed = 0;
         while (!failed && !OSSL_STORE_eof(store)) {
@@ -650,14 +784,15 @@ static int opensslcmp_load(const char *uri, const unsigned char *data, size_t le
 }
 
 /* A new key: group for EC, bits for RSA. */
-static EVP_PKEY *opensslcmp_generate(const char *type, const char *group, unsigned int bits)
+static EVP_PKEY *opensslcmp_generate(opensslcmp_library *library, const char *type, const char *group, unsigned int bits)
 {
     EVP_PKEY *key = NULL;
     EVP_PKEY_CTX *ctx;
     OSSL_PARAM params[2] = { OSSL_PARAM_construct_end(), OSSL_PARAM_construct_end() };
 
     ERR_clear_error();
-    ctx = EVP_PKEY_CTX_new_from_name(NULL, type, NULL);
+    library = opensslcmp_in(library);
+    ctx = EVP_PKEY_CTX_new_from_name(library->ctx, type, library->propq);
     if (group != NULL)
         params[0] = OSSL_PARAM_construct_utf8_string("group", (char *)group, 0);
     else if (bits > 0)
@@ -707,12 +842,15 @@ static void opensslcmp_free_secret(unsigned char *pointer, size_t length) { OPEN
 
 /* A certificate that is whole and whose extension cache is filled: two threads that fill it at once free what the other
  * reads (CVE-2026-84783). */
-static X509 *opensslcmp_certificate(const unsigned char *der, size_t length)
+static X509 *opensslcmp_certificate(opensslcmp_library *library, const unsigned char *der, size_t length)
 {
     const unsigned char *at = der;
-    X509 *certificate;
+    X509 *certificate = NULL;
 
-    certificate = d2i_X509(NULL, &at, (long)length);
+    /* d2i_X509(3) frees what it was given when it fails, and forgets it. */
+    if (library != NULL && (certificate = X509_new_ex(library->ctx, library->propq)) == NULL)
+        return NULL;
+    certificate = d2i_X509(library == NULL ? NULL : &certificate, &at, (long)length);
     if (certificate != NULL && at != der + length) {
         ERR_raise_data(ERR_LIB_ASN1, ASN1_R_WRONG_TAG, "bytes follow the certificate");
         X509_free(certificate);
@@ -723,10 +861,14 @@ static X509 *opensslcmp_certificate(const unsigned char *der, size_t length)
     return certificate;
 }
 
-static X509_CRL *opensslcmp_crl(const unsigned char *der, size_t length)
+static X509_CRL *opensslcmp_crl(opensslcmp_library *library, const unsigned char *der, size_t length)
 {
     const unsigned char *at = der;
-    X509_CRL *crl = d2i_X509_CRL(NULL, &at, (long)length);
+    X509_CRL *crl = NULL;
+
+    if (library != NULL && (crl = X509_CRL_new_ex(library->ctx, library->propq)) == NULL)
+        return NULL;
+    crl = d2i_X509_CRL(library == NULL ? NULL : &crl, &at, (long)length);
 
     if (crl != NULL && at != der + length) {
         ERR_raise_data(ERR_LIB_ASN1, ASN1_R_WRONG_TAG, "bytes follow the CRL");
@@ -748,13 +890,13 @@ static int opensslcmp_crl_where_given(int ok, X509_STORE_CTX *ctx)
 
 /* X509_verify_cert(3) of the first of `count` certificates (DER one after the other), through the others and `untrusted`,
  * up to an anchor, in a store of its own. The path comes back as DER one after the other, for opensslcmp_free. */
-static int opensslcmp_path(const unsigned char *ders, const size_t *lengths, int count, X509 **anchors, int anchor_count,
+static int opensslcmp_path(opensslcmp_library *library, const unsigned char *ders, const size_t *lengths, int count, X509 **anchors, int anchor_count,
                            X509 **untrusted, int untrusted_count, X509_CRL **crls, int crl_count, int lenient_crls,
                            long long at, unsigned long flags, int depth, int level, int *error, int *error_depth,
                            unsigned char **path, size_t *path_length)
 {
     X509_STORE *store = X509_STORE_new();
-    X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    X509_STORE_CTX *ctx = library == NULL ? X509_STORE_CTX_new() : X509_STORE_CTX_new_ex(library->ctx, library->propq);
     STACK_OF(X509) *between = sk_X509_new_null();
     X509 *leaf = NULL, *certificate;
     X509_VERIFY_PARAM *param;
@@ -769,7 +911,7 @@ static int opensslcmp_path(const unsigned char *ders, const size_t *lengths, int
     for (i = 0; ok && i < untrusted_count; i++)
         ok = X509_up_ref(untrusted[i]) && (sk_X509_push(between, untrusted[i]) > 0 || (X509_free(untrusted[i]), 0));
     for (i = 0; ok && i < count; ders += lengths[i], i++) {
-        if ((certificate = opensslcmp_certificate(ders, lengths[i])) == NULL) {
+        if ((certificate = opensslcmp_certificate(library, ders, lengths[i])) == NULL) {
             /* Nobody vouches for extraCerts: one that does not decode is as good as absent. */
             ok = i > 0;
         } else if (i == 0) {

@@ -26,6 +26,7 @@ typedef struct {
     int without_default_sans;
     const char *digest;                 /* of the POPO, or NULL */
     const char *token;                  /* regToken, or NULL */
+    opensslcmp_library *library;        /* NULL: the process's own */
     void *handle;                       /* the Python object */
     const unsigned char *answer;        /* set by on_exchange, which keeps it */
     size_t answer_length;
@@ -58,7 +59,8 @@ static OSSL_CMP_MSG *opensslcmp_session_transfer(OSSL_CMP_CTX *ctx, const OSSL_C
     if (passed != 1)
         return NULL;
     cursor = session->answer;
-    return d2i_OSSL_CMP_MSG(NULL, &cursor, session->answer_length);
+    return (OSSL_CMP_MSG *)ASN1_item_d2i_ex(NULL, &cursor, (long)session->answer_length, ASN1_ITEM_rptr(OSSL_CMP_MSG),
+                                            opensslcmp_in(session->library)->ctx, opensslcmp_in(session->library)->propq);
 }
 
 /* OSSL_CMP_CTX_set_certConf_cb(3): the caller decides afterwards, on the certificate as it stands. */
@@ -89,7 +91,8 @@ static OSSL_CRMF_MSG *opensslcmp_session_crm(opensslcmp_session *session, OSSL_C
     if (ok && session->token != NULL)
         ok = (token = ASN1_UTF8STRING_new()) != NULL && ASN1_STRING_set(token, session->token, -1)
             && OSSL_CRMF_MSG_set1_regCtrl_regToken(crm, token);
-    ok = ok && OSSL_CRMF_MSG_create_popo(session->popo, crm, session->key, digest, NULL, NULL);
+    ok = ok && OSSL_CRMF_MSG_create_popo(session->popo, crm, session->key, digest, opensslcmp_in(session->library)->ctx,
+                                        opensslcmp_in(session->library)->propq);
     ASN1_TIME_free(from);
     ASN1_TIME_free(until);
     ASN1_UTF8STRING_free(token);
@@ -112,7 +115,7 @@ static int opensslcmp_session_enroll(opensslcmp_session *session)
     int ok;
 
     ERR_clear_error();
-    if ((ctx = OSSL_CMP_CTX_new(NULL, NULL)) == NULL)
+    if ((ctx = OSSL_CMP_CTX_new(opensslcmp_in(session->library)->ctx, opensslcmp_in(session->library)->propq)) == NULL)
         return 0;
     /* Level 2 keeps errors in the queue and off stderr. */
     ok = OSSL_CMP_CTX_set_log_verbosity(ctx, OSSL_CMP_LOG_CRIT)

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import dataclasses
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -22,6 +23,7 @@ from cryptography import x509
 from opensslcmp.asn1 import NULL_DN, Limits, Message
 from opensslcmp.client.failover import Retry, Servers
 from opensslcmp.context.certificates import Trust, facts, load_certificate, load_certificates
+from opensslcmp.context.library import Library, Providers
 from opensslcmp.context.protection import (
     MacLimits,
     ProtectionKind,
@@ -80,6 +82,9 @@ class Context:
         no_cache_extra_certs: forget the signer found in one answer before the next one of the same transaction.
         permit_ta_in_extra_certs_for_ir: an ip may bring its own anchor in extraCerts (3GPP TS 33.310).
         limits, mac_limits: bounds on what an answer may make us do.
+        library: where every algorithm comes from: digests, MACs, signatures, keys, paths and random numbers.
+        properties: property query of all of them, such as ``fips=yes``; short for ``library=Library(properties=...)``.
+        providers, provider_path: a library with these; short for ``library=Library(...)``.
 
     Raises:
         ValueError: options that contradict each other.
@@ -130,6 +135,10 @@ class Context:
         permit_ta_in_extra_certs_for_ir: bool = False,
         limits: Limits | None = None,
         mac_limits: MacLimits | None = None,
+        library: Library | None = None,
+        properties: str | None = None,
+        providers: Providers = (),
+        provider_path: str | os.PathLike[str] | None = None,
     ) -> None:
         if credential is None and not unprotected_requests:
             raise ValueError("a credential is needed, or unprotected_requests=True")
@@ -154,6 +163,11 @@ class Context:
             raise TypeError("servers takes several URLs, server takes one")
         if server is not None and servers:
             raise ValueError("either server or servers")
+        if properties is not None or providers or provider_path is not None:
+            if library is not None:
+                raise ValueError("either a library, or properties and providers")
+            library = Library(providers=providers, provider_path=provider_path, properties=properties)
+        self.library = library
         self._owf, self._mac = owf, mac
         self.digest = digest
         self.protector: Protector | None
@@ -167,9 +181,9 @@ class Context:
         self.untrusted: tuple[bytes, ...] = _load(untrusted)
         self.extra_certificates: tuple[bytes, ...] = _load(extra_certificates)
         self.pinned: bytes | None = None if pinned is None else load_certificate(pinned)
-        self.trust = Trust(self.trusted, crls=crls, untrusted=self.untrusted) if self.trusted else None
+        self.trust = Trust(self.trusted, crls=crls, untrusted=self.untrusted, library=library) if self.trusted else None
         new_anchors = _load(certificates_trusted)
-        self.certificate_trust = Trust(new_anchors, untrusted=self.untrusted) if new_anchors else None
+        self.certificate_trust = Trust(new_anchors, untrusted=self.untrusted, library=library) if new_anchors else None
         self.expected_sender: bytes | None = None if expected_sender is None else name_from(expected_sender)
         self._given_recipient = recipient
         self.recipient: bytes = self._recipient(recipient)
@@ -251,7 +265,7 @@ class Context:
             secret = credential
         elif self.digest is not None and credential is not None and getattr(credential, "digest", "") is None:
             credential = dataclasses.replace(credential, digest=self.digest)  # type: ignore[type-var]
-        return None if credential is None else protector_for(credential), secret
+        return None if credential is None else protector_for(credential, self.library), secret
 
     @property
     def shown_server(self) -> str | None:
@@ -345,6 +359,7 @@ class Context:
             first_certificate=False,
             # The server may leave out certificates that we have, a root above all, even when it signs with that.
             candidates=(*candidates, *self.untrusted, *self.trusted),
+            library=self.library,
         )
 
     def _trust_of(self, message: Message) -> Trust | None:
@@ -355,7 +370,7 @@ class Context:
                 if facts(each).subject == facts(each).issuer:
                     found += load_certificates(each)
         with contextlib.suppress(ValueError):  # libcrypto is another reader than the ones above
-            return Trust([*self.trusted, *found], untrusted=self.untrusted) if found else None
+            return Trust([*self.trusted, *found], untrusted=self.untrusted, library=self.library) if found else None
         return None
 
     def close(self) -> None:

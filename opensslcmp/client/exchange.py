@@ -49,11 +49,16 @@ from opensslcmp.client.failover import deliver, may_come_again
 from opensslcmp.client.journal import Entry, Journal, State
 from opensslcmp.client.pending import Pending, StillWaiting
 from opensslcmp.context.keys import PrivateKey
+from opensslcmp.context.library import Library
 from opensslcmp.context.protection import MacProtector, ProtectionKind, Verified, fresh_bytes, protect
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
 from opensslcmp.errors import BadMessage, CMPError, ProtectionError, Rejected, TimedOut, TransportError
 
 __all__ = ["Answer", "Transaction", "Waits", "identity_of", "raise_unless_granted", "status_of"]
+
+
+def _generate(kind: str, library: Library | None) -> PrivateKey:
+    return PrivateKey.generate(kind, library=library)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class Waits:
         exchange: carries a message to the peer and brings its answer, within so many seconds.
         sleep: waits so many seconds.
         now: a clock in seconds that never goes back.
-        generate: makes a private key of a kind.
+        generate: makes a private key of a kind, in a library.
         others: as ``exchange``, to further servers that share the first one's state.
         journal: where transactions are written down; None for nowhere.
         record: writes an entry into the journal; on return it is on the disk.
@@ -73,7 +78,7 @@ class Waits:
     exchange: Callable[[bytes, float], bytes]
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.monotonic
-    generate: Callable[[str], PrivateKey] = PrivateKey.generate
+    generate: Callable[[str, Library | None], PrivateKey] = _generate
     others: tuple[Callable[[bytes, float], bytes], ...] = ()
     journal: Journal | None = None
     record: Callable[[Entry], None] | None = None
@@ -151,6 +156,7 @@ class Transaction:
         "_signer",
         "_waiting",
         "_waits",
+        "library",
         "transaction_id",
     )
 
@@ -183,6 +189,7 @@ class Transaction:
         self._salt: bytes | None = None
         self.transaction_id = pending.transaction_id if pending is not None else b""
         protector = None if context.unprotected_requests else context.protector
+        self.library = context.library
         if pending is not None and pending.transaction_id:
             self._recipient, self._peer_nonce, self._nonces = pending.recipient, pending.peer_nonce, pending.nonces
             self._signer = () if pending.signer is None else (pending.signer,)
@@ -191,7 +198,7 @@ class Transaction:
             self._sent = self._recorded = True
             self._open = self._waiting is not None or pending.asked is BodyType.CERT_CONF
         else:
-            self.transaction_id = fresh_bytes(16)
+            self.transaction_id = fresh_bytes(16, context.library)
         if isinstance(protector, MacProtector):
             if self._salt is None:
                 self._salt = protector.fresh_salt()
@@ -313,7 +320,7 @@ class Transaction:
     ) -> bytes:
         context = self._context
         protector = self._protector
-        nonce = fresh_bytes(16)
+        nonce = fresh_bytes(16, context.library)
         header = header_der(
             pvno=pvno,
             sender=_general_name(_NULL_DN if context.protector is None else context.protector.sender_name),

@@ -42,6 +42,7 @@ from opensslcmp.client.exchange import Waits
 from opensslcmp.client.journal import Entry, Journal
 from opensslcmp.client.results import Issued
 from opensslcmp.context.keys import PrivateKey
+from opensslcmp.context.library import Library
 from opensslcmp.errors import TimedOut
 
 __all__ = ["WAITS", "Outside", "Way", "Writer", "ask_to_confirm", "beside_the_loop", "in_tasks", "run"]
@@ -66,10 +67,10 @@ def _sleep(seconds: float) -> None:
     _ask("sleep", seconds)
 
 
-def _generate(kind: str) -> PrivateKey:
+def _generate(kind: str, library: Library | None) -> PrivateKey:
     if not kind.lower().startswith("rsa"):
-        return PrivateKey.generate(kind)
-    key: PrivateKey = _ask("beside_the_loop", kind)
+        return PrivateKey.generate(kind, library=library)
+    key: PrivateKey = _ask("beside_the_loop", kind, library)
     return key
 
 
@@ -250,9 +251,9 @@ async def _carried(
     raise TimedOut(f"no answer within {seconds:g} seconds")
 
 
-async def beside_the_loop(kind: str) -> PrivateKey:
+async def beside_the_loop(kind: str, library: Library | None) -> PrivateKey:
     """A new key, made in a thread: RSA takes up to seconds, in which nothing else would happen."""
-    return await anyio.to_thread.run_sync(PrivateKey.generate, kind)
+    return await anyio.to_thread.run_sync(lambda: PrivateKey.generate(kind, library=library))
 
 
 class _Crew:

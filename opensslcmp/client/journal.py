@@ -40,6 +40,8 @@ from types import TracebackType
 from typing import Any
 
 from opensslcmp.context.keys import PrivateKey
+from opensslcmp.context.library import Library
+from opensslcmp.credentials import Password
 
 __all__ = ["Entry", "Journal", "State"]
 
@@ -204,18 +206,19 @@ class Journal:
                 return None, name
         return None, None
 
-    def key_of(self, entry: Entry, password: bytes | str | None = None) -> PrivateKey | None:
+    def key_of(self, entry: Entry, password: Password = None, library: Library | None = None) -> PrivateKey | None:
         """The private key of an entry; None when nothing of it is here.
 
         Args:
             password: opens an encrypted key file.
+            library: reads and holds the key.
 
         Raises:
             OpenSSLError: it does not load, as with another password.
         """
         if entry.key is not None:
-            return PrivateKey.load(entry.key, self._password)
-        return None if entry.key_source is None else PrivateKey.load(entry.key_source, password)
+            return PrivateKey.load(entry.key, self._password, library=library)
+        return None if entry.key_source is None else PrivateKey.load(entry.key_source, password, library=library)
 
     # -- entries -------------------------------------------------------------------------------------------------
 

@@ -72,8 +72,9 @@ from opensslcmp.client.results import (
 from opensslcmp.context.certificates import facts, load_certificate
 from opensslcmp.context.enrollment import EnrollmentRequest, run_enrollment
 from opensslcmp.context.keys import PrivateKey, verify_signature
+from opensslcmp.context.library import Library, digest
 from opensslcmp.context.protection import ProtectionKind, Verified
-from opensslcmp.credentials import CertificateSource, KeySource
+from opensslcmp.credentials import CertificateSource, KeySource, Password
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 
@@ -192,10 +193,14 @@ class _Wish:
         return (encode_list(list(found.values())) if found else None), has_names
 
 
-def _new_key(waits: Waits, key: KeySource | None, generate: str | None, password: bytes | None) -> PrivateKey:
+def _new_key(
+    waits: Waits, context: Context, key: KeySource | None, generate: str | None, password: Password
+) -> PrivateKey:
     if (key is None) is (generate is None):
         raise ValueError('either a key or generate="ec:P-256" (or another kind) is needed')
-    return waits.generate(generate) if generate is not None else PrivateKey.load(key, password)
+    if generate is not None:
+        return waits.generate(generate, context.library)
+    return PrivateKey.load(key, password, library=context.library)
 
 
 _Kept: TypeAlias = "tuple[bytes | None, str | None]"
@@ -240,7 +245,7 @@ def enroll(
     *,
     kind: Literal["ir", "cr"] = "ir",
     generate: str | None = None,
-    password: bytes | None = None,
+    password: Password = None,
     subject_alternative_names: Iterable[x509.GeneralName] = (),
     extensions: Iterable[x509.Extension[Any] | x509.ExtensionType] = (),
     policies: Iterable[str] = (),
@@ -258,7 +263,7 @@ def enroll(
         raise ValueError(f"no such kind of enrollment: {kind}")
     if (entry := _known(waits, label)) is not None:
         return cast("Issued", _taken_up(waits, context, entry, key, password, confirm, wait))
-    own = _new_key(waits, key, generate, password)
+    own = _new_key(waits, context, key, generate, password)
     wish = _Wish(subject_alternative_names=subject_alternative_names, extensions=extensions, policies=policies)
     encoded, has_names = wish.encoded(context, critical_sans=context.sans_critical or subject is None)
     if subject is None and not has_names and context.own_certificate is None:
@@ -274,6 +279,7 @@ def enroll(
         extensions=encoded,
         popo=context.popo,
         digest=context.digest,
+        library=context.library,
         validity_days=days,
         validity=exact,
         token=token,
@@ -303,7 +309,9 @@ def enroll_csr(
         load = x509.load_pem_x509_csr if request.lstrip().startswith(b"-----") else x509.load_der_x509_csr
         request = load(request)
     spki = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    wanted = EnrollmentRequest(body_type=BodyType.P10CR, request=request.public_bytes(Encoding.DER))
+    wanted = EnrollmentRequest(
+        body_type=BodyType.P10CR, request=request.public_bytes(Encoding.DER), library=context.library
+    )
     return _certificate(waits, context, wanted, profile, implicit_confirm, confirm, spki, wait, label, (None, None))
 
 
@@ -315,7 +323,7 @@ def update(
     key: KeySource | None = None,
     *,
     generate: str | None = None,
-    password: bytes | None = None,
+    password: Password = None,
     subject: NameSource | None = None,
     subject_alternative_names: Iterable[x509.GeneralName] = (),
     extensions: Iterable[x509.Extension[Any] | x509.ExtensionType] = (),
@@ -333,7 +341,7 @@ def update(
     old = context.own_certificate if certificate is None else load_certificate(certificate)
     if old is None:
         raise ValueError("which certificate is to be updated?")
-    own = _new_key(waits, key, generate, password)
+    own = _new_key(waits, context, key, generate, password)
     wish = _Wish(subject_alternative_names=subject_alternative_names, extensions=extensions, policies=policies)
     encoded, has_names = wish.encoded(context, critical_sans=context.sans_critical)
     days, exact = _validity(context, validity)
@@ -345,6 +353,7 @@ def update(
         extensions=encoded,
         popo=context.popo,
         digest=context.digest,
+        library=context.library,
         validity_days=days,
         validity=exact,
         default_sans=context.default_sans and not has_names,
@@ -459,12 +468,12 @@ def resume(
     pending: Pending,
     key: KeySource | None = None,
     *,
-    password: bytes | None = None,
+    password: Password = None,
     confirm: Confirm | None = None,
     wait: bool = True,
 ) -> Result:
     """What a ``Pending`` was about. ``Session.resume`` documents the arguments."""
-    own = pending.key if key is None else PrivateKey.load(key, password)
+    own = pending.key if key is None else PrivateKey.load(key, password, library=context.library)
     return cast("Result", _resumed(waits, context, pending, own, None, confirm, wait))
 
 
@@ -475,7 +484,7 @@ def resume_entry(
     entry: Entry,
     key: KeySource | None = None,
     *,
-    password: bytes | None = None,
+    password: Password = None,
     confirm: Confirm | None = None,
     wait: bool = True,
 ) -> Result:
@@ -493,15 +502,15 @@ def _taken_up(
     context: Context,
     entry: Entry,
     key: KeySource | None,
-    password: bytes | None,
+    password: Password,
     confirm: Confirm | None,
     wait: bool,
 ) -> Any:
     """The result of an entry of the journal."""
     assert waits.journal is not None
-    own = waits.journal.key_of(entry, password)
+    own = waits.journal.key_of(entry, password, context.library)
     if own is None and key is not None:
-        own = PrivateKey.load(key, password)
+        own = PrivateKey.load(key, password, library=context.library)
     pending = Pending.load(entry.pending)
     if entry.state is State.DONE:
         return _done_before(waits, context, pending, own)
@@ -682,6 +691,12 @@ def _same_key(certificate: bytes, spki: bytes) -> bool:
 _SHA512 = "2.16.840.1.101.3.4.2.3"
 
 
+def _hash(name: str, data: bytes, library: Library | None) -> bytes:
+    if library is not None:
+        return digest(name.upper(), data, library)
+    return hashlib.new(name.replace("-", "_"), data).digest()
+
+
 def _confirm(
     transaction: Transaction,
     certificate: bytes,
@@ -691,11 +706,11 @@ def _confirm(
 ) -> None:
     """certConf -> pkiConf."""
     try:
-        digest = parsed.signature_hash_algorithm
-        named = None if digest is None else hashlib.new(digest.name.replace("-", "_"), certificate)
+        found = parsed.signature_hash_algorithm
+        named = None if found is None else found.name
+        value = _hash(named or "sha512", certificate, transaction.library)
     except (UnsupportedAlgorithm, ValueError):
-        named = None
-    value = hashlib.sha512(certificate) if named is None else named
+        named, value = None, _hash("sha512", certificate, transaction.library)
     status = None
     if refusal is not None:
         failure: FailureInfo | None = FailureInfo.INCORRECT_DATA
@@ -709,7 +724,7 @@ def _confirm(
         status = PKIStatusInfo.make(PKIStatus.REJECTION, *text, failure=failure)
     # A signature algorithm without a hash of its own: name one, which takes pvno 3 (RFC 9810, 5.3.18).
     item = CertStatus(
-        cert_hash=value.digest(),
+        cert_hash=value,
         cert_req_id=request_id,
         status_info=status,
         hash_alg=algorithm(_SHA512) if named is None else None,
@@ -973,8 +988,8 @@ def checked_root_ca_update(old: bytes, content: Any) -> RootCaUpdate:
     before, after, bridge = facts(old), facts(new), facts(cross)
     if after.subject != after.issuer or bridge.spki != after.spki or bridge.subject != after.subject:
         raise ProtectionError("newWithNew and newWithOld do not belong together", FailureInfo.SIGNER_NOT_TRUSTED)
-    _signed_by(new, after.spki)
-    _signed_by(cross, before.spki)
+    _signed_by(new, after.spki, context.library)
+    _signed_by(cross, before.spki, context.library)
     if bridge.issuer != before.subject:
         raise ProtectionError("newWithOld is not by the old root", FailureInfo.SIGNER_NOT_TRUSTED)
     # Not by path: without key identifiers OpenSSL takes a root's newWithOld, of equal names, for self-signed.
@@ -983,7 +998,7 @@ def checked_root_ca_update(old: bytes, content: Any) -> RootCaUpdate:
     if back is not None:
         if facts(back).spki != before.spki:
             raise ProtectionError("oldWithNew is not for the old key", FailureInfo.SIGNER_NOT_TRUSTED)
-        _signed_by(back, after.spki)
+        _signed_by(back, after.spki, context.library)
     return RootCaUpdate(
         new_with_new=certificate_of(new),
         new_with_old=certificate_of(cross),
@@ -1003,7 +1018,7 @@ def _current_ca(certificate: bytes) -> None:
         raise ProtectionError("the new root is no CA, or not valid now", FailureInfo.SIGNER_NOT_TRUSTED)
 
 
-def _signed_by(signed: bytes, spki: bytes) -> None:
+def _signed_by(signed: bytes, spki: bytes, library: Library | None) -> None:
     """Raises ``ProtectionError`` unless the key signed this certificate, or CRL, which has the same three parts."""
     try:
         parts = decode(Certificate, signed)
@@ -1011,7 +1026,12 @@ def _signed_by(signed: bytes, spki: bytes) -> None:
         raise ProtectionError("a certificate that does not decode", FailureInfo.SIGNER_NOT_TRUSTED) from None
     try:
         verify_signature(
-            spki, der(parts.signature_algorithm), der(parts.tbs_certificate), parts.signature.as_bytes(), keep=False
+            spki,
+            der(parts.signature_algorithm),
+            der(parts.tbs_certificate),
+            parts.signature.as_bytes(),
+            keep=False,
+            library=library,
         )
     except ProtectionError as error:
         raise ProtectionError(
@@ -1080,7 +1100,7 @@ def crl_update(
         if since is not None and crl.last_update_utc <= since:
             raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is no newer than the one held")
         given = () if issuer is None else (load_certificate(issuer),)
-        _verify_crl(crl, given or _crl_issuers(context, answer, name))
+        _verify_crl(crl, given or _crl_issuers(context, answer, name), context.library)
         return crl
 
 
@@ -1099,13 +1119,13 @@ def _crl_issuers(context: Context, answer: Answer, name: bytes) -> list[bytes]:
     return [each for each in found if facts(each).subject == name]
 
 
-def _verify_crl(crl: x509.CertificateRevocationList, issuers: Iterable[bytes]) -> None:
+def _verify_crl(crl: x509.CertificateRevocationList, issuers: Iterable[bytes], library: Library | None) -> None:
     """Raises ``ProtectionError`` when there are issuers and none of them signed it."""
     known = [facts(each) for each in issuers]
     for each in known:
         with contextlib.suppress(ProtectionError):
             if each.key_usage is None or each.key_usage >> 8 & _CRL_SIGN:
-                _signed_by(crl.public_bytes(Encoding.DER), each.spki)
+                _signed_by(crl.public_bytes(Encoding.DER), each.spki, library)
                 return
     if known:
         raise ProtectionError("the CRL is not signed by its issuer", FailureInfo.SIGNER_NOT_TRUSTED)

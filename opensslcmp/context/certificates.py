@@ -29,7 +29,8 @@ from opensslcmp._native.memory import own
 from opensslcmp._native.queue import drain
 from opensslcmp.asn1 import BitString, Certificate, decode, der, elements, read_header
 from opensslcmp.context.keys import load_store, split
-from opensslcmp.credentials import CertificateSource
+from opensslcmp.context.library import Library, native
+from opensslcmp.credentials import CertificateSource, Password
 from opensslcmp.enums import FailureInfo
 from opensslcmp.errors import OpenSSLError, ProtectionError
 
@@ -39,13 +40,16 @@ _DIGITAL_SIGNATURE = 0x80
 _INTERMEDIATES = 64
 
 
-def load_certificates(source: CertificateSource, password: bytes | str | None = None) -> list[bytes]:
+def load_certificates(
+    source: CertificateSource, password: Password = None, library: Library | None = None
+) -> list[bytes]:
     """DER of every certificate in ``source``, in its order.
 
     Args:
         source: ``cryptography.x509.Certificate``, PEM (any number) or DER bytes, PKCS#12, a path to such a file, or a
             provider URI (``pkcs11:``, ``file:``).
-        password: opens PKCS#12 or a token.
+        password: opens PKCS#12 or a token, as for ``PrivateKey.load``.
+        library: reads what is encrypted or in a token, by default the process's own.
 
     Raises:
         ValueError: there is no certificate in it.
@@ -57,7 +61,7 @@ def load_certificates(source: CertificateSource, password: bytes | str | None = 
     if isinstance(source, x509.Certificate):
         return [source.public_bytes(Encoding.DER)]
     if isinstance(source, str) and source.startswith(("pkcs11:", "file:", "org.openssl.")):
-        found = load_store(source, password)[1]
+        found = load_store(source, password, library)[1]
         if not found:
             raise ValueError("there is no certificate in it")
         return found
@@ -70,7 +74,7 @@ def load_certificates(source: CertificateSource, password: bytes | str | None = 
         raise ValueError(str(error)) from None
     except ValueError:
         try:
-            found = load_store(data, password)[1]
+            found = load_store(data, password, library)[1]
         except OpenSSLError as error:
             if password is not None:
                 raise
@@ -81,9 +85,9 @@ def load_certificates(source: CertificateSource, password: bytes | str | None = 
     return [data]
 
 
-def load_certificate(source: CertificateSource, password: bytes | str | None = None) -> bytes:
+def load_certificate(source: CertificateSource, password: Password = None, library: Library | None = None) -> bytes:
     """DER of the first certificate in ``source``; as ``load_certificates``."""
-    return load_certificates(source, password)[0]
+    return load_certificates(source, password, library)[0]
 
 
 def _bytes(source: Any) -> bytes:
@@ -246,6 +250,7 @@ class Trust:
         security_level: 2 asks for 112 bits: RSA 2048, no SHA-1 (SSL_CTX_set_security_level(3)).
         cache_seconds: how long a verified path is remembered at most.
         cache_size: how many are.
+        library: where the algorithms of the path come from, by default the process's own.
 
     Raises:
         ValueError: no anchor, or something that is no certificate or CRL.
@@ -270,6 +275,7 @@ class Trust:
         "_some_crls",
         "_until",
         "anchors",
+        "library",
     )
 
     def __init__(
@@ -285,6 +291,7 @@ class Trust:
         security_level: int = 2,
         cache_seconds: float = 300.0,
         cache_size: int = 1024,
+        library: Library | None = None,
     ) -> None:
         if isinstance(anchors, (str, bytes, os.PathLike, x509.Certificate)):
             anchors = [anchors]
@@ -294,9 +301,10 @@ class Trust:
         extra = [each for source in untrusted for each in load_certificates(source)]
         lists = [each for source in crls for each in _load_crls(source)]
         self._own = frozenset((*self.anchors, *extra))
-        native_anchors = [_native_certificate(each) for each in self.anchors]
-        native_extra = [_native_certificate(each) for each in extra]
-        native_crls = [_native_crl(each.public_bytes(Encoding.DER)) for each in lists]
+        self.library = library
+        native_anchors = [_native_certificate(each, library) for each in self.anchors]
+        native_extra = [_native_certificate(each, library) for each in extra]
+        native_crls = [_native_crl(each.public_bytes(Encoding.DER), library) for each in lists]
         self._owned = (native_anchors, native_extra, native_crls)
         self._anchors = ffi.new("X509 *[]", native_anchors)
         self._crls = ffi.new("X509_CRL *[]", native_crls)
@@ -350,7 +358,7 @@ class Trust:
             min(self._until, moment + self._cache_seconds, *(each.not_after for each in all_facts)),
         )
         new = [each for each in chain[1:] if each not in self._own and each not in self._met]
-        decoded = {each: _native_certificate(each) for each in new if len(self._met) < _INTERMEDIATES}
+        decoded = {each: _native_certificate(each, self.library) for each in new if len(self._met) < _INTERMEDIATES}
         with self._lock:
             self._met |= decoded
             self._cache[certificate] = path
@@ -373,6 +381,7 @@ class Trust:
         out = ffi.new("unsigned char **")
         length = ffi.new("size_t *")
         result = lib.opensslcmp_path(
+            native(self.library),
             b"".join(ders),
             ffi.new("size_t[]", [len(each) for each in ders]),
             len(ders),
@@ -440,15 +449,15 @@ def _load_crls(source: Any) -> list[x509.CertificateRevocationList]:
     return found
 
 
-def _native_certificate(certificate: bytes) -> Any:
-    pointer = lib.opensslcmp_certificate(certificate, len(certificate))
+def _native_certificate(certificate: bytes, library: Library | None = None) -> Any:
+    pointer = lib.opensslcmp_certificate(native(library), certificate, len(certificate))
     if not pointer:
         raise ValueError(f"OpenSSL does not read this certificate: {'; '.join(drain())}")
     return own(pointer, lib.X509_free)
 
 
-def _native_crl(crl: bytes) -> Any:
-    pointer = lib.opensslcmp_crl(crl, len(crl))
+def _native_crl(crl: bytes, library: Library | None = None) -> Any:
+    pointer = lib.opensslcmp_crl(native(library), crl, len(crl))
     if not pointer:
         raise ValueError(f"OpenSSL does not read this CRL: {'; '.join(drain())}")
     return own(pointer, lib.X509_CRL_free)

@@ -25,6 +25,7 @@ from opensslcmp._native.memory import own
 from opensslcmp._native.queue import drain
 from opensslcmp.asn1 import NULL_DN, Limits, Message, admit, make_header
 from opensslcmp.context.keys import PrivateKey
+from opensslcmp.context.library import Library, native
 from opensslcmp.context.protection import MacProtector, fresh_bytes, protect
 from opensslcmp.credentials import MacParameters, SharedSecret
 from opensslcmp.enums import BodyType
@@ -54,6 +55,7 @@ class EnrollmentRequest:
         default_sans: take subjectAltName from ``old_certificate``.
         digest: hash of the proof's signature, or None for SHA-256.
         token: a regToken control (RFC 4211, 6.1), never shown by repr.
+        library: where algorithms come from, by default the process's own.
     """
 
     body_type: BodyType
@@ -69,6 +71,7 @@ class EnrollmentRequest:
     default_sans: bool = True
     digest: str | None = None
     token: str | None = field(default=None, repr=False)
+    library: Library | None = None
 
 
 _POPO = {
@@ -119,8 +122,8 @@ def run_enrollment(request: EnrollmentRequest, exchange: Callable[[BodyType, byt
 
     Source: OSSL_CMP_exec_certreq(3), OSSL_CMP_CTX_new(3).
     """
-    secret = os.urandom(32)
-    protector = MacProtector(SharedSecret(b"opensslcmp", secret, parameters=_INNER))
+    secret = os.urandom(32) if request.library is None else request.library.random(32)
+    protector = MacProtector(SharedSecret(b"opensslcmp", secret, parameters=_INNER), library=request.library)
 
     def transfer(inner: bytes) -> bytes:
         message: Message = admit(inner, limits=_OWN_LIMITS)
@@ -193,6 +196,8 @@ def _session(request: EnrollmentRequest) -> tuple[Any, list[Any]]:
     key, old = request.key, request.old_certificate
     held: list[Any] = [key]
     session.body_type = int(request.body_type)
+    session.library = native(request.library)
+    held.append(request.library)
     session.popo = _POPO[request.popo]
     session.days = request.validity_days
     session.without_default_sans = not request.default_sans
@@ -200,9 +205,9 @@ def _session(request: EnrollmentRequest) -> tuple[Any, list[Any]]:
     if key is not None:
         session.key = key._ptr
     if old is not None:
-        native = _certificate(old)
-        held.append(native)
-        session.old_certificate = native
+        certificate = _certificate(old)
+        held.append(certificate)
+        session.old_certificate = certificate
     if request.validity is not None:
         session.has_validity = 1
         session.not_before, session.not_after = (int(moment.timestamp()) for moment in request.validity)
@@ -228,4 +233,4 @@ def _session(request: EnrollmentRequest) -> tuple[Any, list[Any]]:
 @lru_cache(maxsize=64)
 def _certificate(der: bytes) -> Any:
     """A certificate as libcrypto has it, its caches primed (CVE-2026-84783) and itself kept."""
-    return own(lib.opensslcmp_certificate(der, len(der)), lib.X509_free)
+    return own(lib.opensslcmp_certificate(ffi.NULL, der, len(der)), lib.X509_free)

@@ -29,7 +29,8 @@ from opensslcmp._native.levels import has
 from opensslcmp._native.memory import own
 from opensslcmp._native.queue import check, drain
 from opensslcmp.asn1 import TLV, AlgorithmIdentifier, algorithm, decode, der, structure
-from opensslcmp.credentials import KeySource
+from opensslcmp.context.library import Library, native
+from opensslcmp.credentials import KeySource, Password
 from opensslcmp.enums import FailureInfo
 from opensslcmp.errors import OpenSSLError, ProtectionError, Unsupported
 
@@ -40,6 +41,7 @@ __all__ = [
     "PrivateKey",
     "SignatureAlgorithm",
     "load_store",
+    "password_of",
     "signature_algorithm",
     "split",
     "verify_signature",
@@ -231,6 +233,7 @@ def verify_signature(
     bounds: KeyBounds = DEFAULT_KEY_BOUNDS,
     allow_weak: bool = False,
     keep: bool = True,
+    library: Library | None = None,
 ) -> None:
     """Return when ``signature`` is one over ``data``.
 
@@ -240,9 +243,11 @@ def verify_signature(
         bounds: which RSA keys are accepted.
         allow_weak: accept MD5 and SHA-1.
         keep: remember the decoded key; False for one that will not be met again.
+        library: where algorithms come from, by default the process's own.
 
     Raises:
-        ProtectionError: badAlg for an algorithm or key that is not accepted, badMessageCheck when it does not verify.
+        ProtectionError: badAlg for an algorithm or key that is not accepted, or that the library lacks, badMessageCheck
+            when it does not verify.
 
     Source: EVP_DigestVerify(3).
     """
@@ -250,6 +255,7 @@ def verify_signature(
     if method.weak and not allow_weak:
         raise ProtectionError(f"{method.name} is too weak", FailureInfo.BAD_ALG)
     result = lib.opensslcmp_verify(
+        native(library),
         spki,
         len(spki),
         method.kind,
@@ -268,6 +274,8 @@ def verify_signature(
     if result == -2:
         raise ProtectionError(f"a key that may not verify {method.name}", FailureInfo.BAD_ALG)
     queue = drain() if result < 0 else ()
+    if any("digital envelope routines" in entry and ("unsupported" in entry or "fetch" in entry) for entry in queue):
+        raise ProtectionError(f"this OpenSSL has no {method.name}", FailureInfo.BAD_ALG, queue)
     raise ProtectionError("the signature does not verify", FailureInfo.BAD_MESSAGE_CHECK, queue)
 
 
@@ -307,16 +315,19 @@ class PrivateKey:
     <PrivateKey EC 256 bits>
     """
 
-    __slots__ = ("_kind", "_ptr", "_size", "_spki", "bits", "key_type")
+    __slots__ = ("_kind", "_ptr", "_size", "_spki", "bits", "key_type", "library")
 
     key_type: str
     """``EC``, ``RSA``, ``ED25519``..., as OpenSSL names it."""
     bits: int
     """The size as the algorithm counts it."""
+    library: Library | None
+    """Where it was loaded or made, and its algorithms come from; None for the process's own."""
 
-    def __init__(self, pointer: Any) -> None:
+    def __init__(self, pointer: Any, library: Library | None = None) -> None:
         # Asked once: later each question would be a crossing.
         self._ptr = pointer
+        self.library = library
         self._size: int = lib.EVP_PKEY_get_size(pointer)
         self._spki: bytes | None = None
         name = lib.EVP_PKEY_get0_type_name(pointer)
@@ -325,29 +336,36 @@ class PrivateKey:
         self._kind = _KINDS.get(self.key_type.upper(), 0)
 
     @classmethod
-    def load(cls, source: KeySource, password: bytes | str | None = None) -> PrivateKey:
+    def load(cls, source: KeySource, password: Password = None, *, library: Library | None = None) -> PrivateKey:
         """The private key of ``source``.
 
         Args:
             source: a ``cryptography`` private key, PEM (bytes or text) or DER (PKCS#8, encrypted or not, a traditional
                 form, or PKCS#12), a path to such a file, a provider URI (``pkcs11:``, ``file:``), or a PrivateKey.
-            password: opens an encrypted key or a token; without one, nothing is asked on a terminal.
+            password: opens an encrypted key or a token; without one, nothing is asked on a terminal. A function is
+                called once for it, when it is needed; a path is that of a file whose first line it is.
+            library: the providers that read and hold it, by default the process's own.
 
         Raises:
             OpenSSLError: it does not decode, or the password is wrong or missing.
             OSError: the file cannot be read.
+            ValueError: a PrivateKey of another library.
 
         Source: OSSL_STORE_open(3), OSSL_STORE_attach(3).
         """
         if isinstance(source, PrivateKey):
+            if library is not None and source.library is not library:
+                raise ValueError(
+                    "the key was loaded in another library: load it with PrivateKey.load(..., library=...)"
+                )
             return source
-        pointer, _ = load_store(source, password)
+        pointer, _ = load_store(source, password, library)
         if pointer is None:
             raise OpenSSLError((), "there is no private key in it")
-        return cls(pointer)
+        return cls(pointer, library)
 
     @classmethod
-    def generate(cls, kind: str = "ec:P-256") -> PrivateKey:
+    def generate(cls, kind: str = "ec:P-256", *, library: Library | None = None) -> PrivateKey:
         """A new key.
 
         Args:
@@ -355,8 +373,11 @@ class PrivateKey:
                 ``ed25519``, ``ed448``, ``ml-dsa-44``, ``ml-dsa-65``, ``ml-dsa-87``, ``slh-dsa-sha2-128s`` and its eleven
                 siblings up to ``slh-dsa-shake-256f``.
 
+            library: where it is made, by default the process's own.
+
         Raises:
             ValueError: no such kind.
+            OpenSSLError: the library does not make such keys.
             Unsupported: ML-DSA or SLH-DSA on an OpenSSL before 3.5.
 
         Source: EVP_PKEY_generate(3).
@@ -376,11 +397,11 @@ class PrivateKey:
                 raise ValueError("an RSA key must have 2048 to 16384 bits")
         elif type_ not in _KINDS or detail:
             raise ValueError(f"no such kind of key: {kind}")
-        pointer = lib.opensslcmp_generate(type_.encode(), group or ffi.NULL, bits)
+        pointer = lib.opensslcmp_generate(native(library), type_.encode(), group or ffi.NULL, bits)
         if not pointer and type_.startswith(_SINCE_3_5) and not has("3.5"):
             drain()
             raise Unsupported(kind, "3.5")
-        return cls(own(pointer, lib.EVP_PKEY_free))
+        return cls(own(pointer, lib.EVP_PKEY_free), library)
 
     @property
     def public_key_der(self) -> bytes:
@@ -448,10 +469,12 @@ class PrivateKey:
         out = ffi.new("unsigned char[]", self._size)
         length = ffi.new("size_t *", self._size)
         digest = ffi.NULL if method.digest is None else method.digest.encode()
-        check(lib.opensslcmp_sign(self._ptr, digest, method.salt, data, len(data), out, length) == 1)
+        check(
+            lib.opensslcmp_sign(native(self.library), self._ptr, digest, method.salt, data, len(data), out, length) == 1
+        )
         return bytes(ffi.buffer(out, length[0]))
 
-    def to_pem(self, password: bytes | str | None = None) -> bytes:
+    def to_pem(self, password: Password = None) -> bytes:
         """The key as PKCS#8 PEM, encrypted (PBES2 with AES-256) when there is a password.
 
         Raises:
@@ -459,7 +482,7 @@ class PrivateKey:
 
         Source: PEM_write_bio_PKCS8PrivateKey(3).
         """
-        secret = _password(password)
+        secret = password_of(password)
         out = ffi.new("unsigned char **")
         length = ffi.new("size_t *")
         check(
@@ -477,11 +500,11 @@ class PrivateKey:
         raise TypeError("a private key does not leave the process")
 
 
-def load_store(source: Any, password: bytes | str | None = None) -> tuple[Any, list[bytes]]:
+def load_store(source: Any, password: Password = None, library: Library | None = None) -> tuple[Any, list[bytes]]:
     """The first private key in ``source`` as an owned ``EVP_PKEY``, or None, and its certificates in DER.
 
     Args:
-        source: as ``PrivateKey.load``.
+        source, password, library: as ``PrivateKey.load``.
 
     Raises:
         OpenSSLError: nothing in it decodes, or the password is wrong or missing.
@@ -506,11 +529,12 @@ def load_store(source: Any, password: bytes | str | None = None) -> tuple[Any, l
         data = source.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     else:
         raise TypeError(f"not a source of a private key: {type(source).__name__}")
-    secret = _password(password)
+    secret = password_of(password)
     key = ffi.new("EVP_PKEY **")
     certificates = ffi.new("unsigned char **")
     length = ffi.new("size_t *")
     result = lib.opensslcmp_load(
+        native(library),
         ffi.NULL if uri is None else uri,
         data,
         len(data),
@@ -547,5 +571,17 @@ def split(ders: bytes) -> list[bytes]:
     return found
 
 
-def _password(password: bytes | str | None) -> bytes | None:
+def password_of(password: Password) -> bytes | None:
+    """The password itself, from wherever it is kept.
+
+    Raises:
+        OSError: its file cannot be read.
+        ValueError: its file is empty.
+    """
+    if isinstance(password, os.PathLike):
+        password = Path(password).read_bytes().partition(b"\n")[0].rstrip(b"\r")
+        if not password:
+            raise ValueError("the first line of the password's file is empty")
+    elif callable(password):
+        password = password()
     return password.encode() if isinstance(password, str) else password

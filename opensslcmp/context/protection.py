@@ -52,9 +52,11 @@ from opensslcmp.context.keys import (
     DEFAULT_KEY_BOUNDS,
     KeyBounds,
     PrivateKey,
+    password_of,
     signature_algorithm,
     verify_signature,
 )
+from opensslcmp.context.library import Library, native
 from opensslcmp.credentials import Credential, MacParameters, SharedSecret, Signer
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import ProtectionError
@@ -166,12 +168,18 @@ _pool_at = 0
 _pool_lock = threading.Lock()
 
 
-def fresh_bytes(length: int) -> bytes:
+def fresh_bytes(length: int, library: Library | None = None) -> bytes:
     """Random bytes for nonces, salts and identifiers, which are sent in the clear: not for keys.
 
-    Taken from a pool, because each call of ``os.urandom`` may wait for the GIL. A forked child starts a pool of its own.
+    Args:
+        library: whose generator makes them, by default the operating system's.
+
+    The latter are taken from a pool, because each call of ``os.urandom`` may wait for the GIL. A forked child starts a
+    pool of its own.
     """
     global _pool, _pool_at  # noqa: PLW0603 -- one pool for the process
+    if library is not None:
+        return library.random(length)
     if length > _POOL_BYTES // 4:
         return os.urandom(length)
     with _pool_lock:
@@ -199,18 +207,23 @@ os.register_at_fork(after_in_child=_drop_pool)
 # Keys derived for MACs that were made here or verified: the messages of a transaction share one (RFC 9810, 5.1.3.1), and
 # each derivation of 500 iterations costs 45 µs. What did not verify leaves nothing here, so nobody can tell who is known.
 _KEYS_KEPT = 256
-_keys: dict[tuple[bytes, bytes, str, int, int | None], bytes] = {}
+_keys: dict[tuple[int, bytes, bytes, str, int, int | None], bytes] = {}
 _keys_lock = threading.Lock()
 
 
 def _mac(
-    parameters: MacParameters, salt: bytes, secret: bytes, data: bytes, expected: bytes | None = None
+    parameters: MacParameters,
+    salt: bytes,
+    secret: bytes,
+    data: bytes,
+    expected: bytes | None = None,
+    library: Library | None = None,
 ) -> tuple[int, bytes]:
     """One crossing: the MAC, or with ``expected`` whether it is the same (1 or 0)."""
     pbm = parameters.scheme == "pbm"
     digest, default_size = _MAC_TEXTS[parameters.mac]
     size = None if pbm else parameters.key_length or default_size
-    identity = (secret, salt, parameters.owf, parameters.iterations, size)
+    identity = (0 if library is None else library.number, secret, salt, parameters.owf, parameters.iterations, size)
     known = _keys.get(identity)
     # One allocation for the MAC (64 bytes) and the key (64 more).
     out = ffi.new("unsigned char[128]", known and _NO_MAC + known)
@@ -231,9 +244,9 @@ def _mac(
     )
     owf = parameters.owf.encode()
     if size is None:
-        result = lib.opensslcmp_pbm(owf, digest, parameters.iterations, *tail)
+        result = lib.opensslcmp_pbm(native(library), owf, digest, parameters.iterations, *tail)
     else:
-        result = lib.opensslcmp_pbmac1(owf, digest, parameters.iterations, size, *tail)
+        result = lib.opensslcmp_pbmac1(native(library), owf, digest, parameters.iterations, size, *tail)
     if result == 1 and known is None:
         key = bytes(ffi.buffer(out + 64, lengths[1]))
         with _keys_lock:
@@ -322,27 +335,34 @@ class MacProtector:
         secret: reference and secret.
         parameters: how, by default as the secret says.
         salt: of every message; by default each has one of its own.
+        library: where algorithms and salts come from, by default the process's own.
 
     Raises:
         ValueError: parameters that no MAC has.
     """
 
-    __slots__ = ("_parameters", "_salt", "_secret")
+    __slots__ = ("_library", "_parameters", "_salt", "_secret")
 
     kind = ProtectionKind.MAC
     certificates: tuple[bytes, ...] = ()
 
     def __init__(
-        self, secret: SharedSecret, parameters: MacParameters | None = None, salt: bytes | None = None
+        self,
+        secret: SharedSecret,
+        parameters: MacParameters | None = None,
+        salt: bytes | None = None,
+        *,
+        library: Library | None = None,
     ) -> None:
         self._secret = secret
+        self._library = library
         self._parameters = parameters or secret.parameters
         self._salt = salt
         _check_own(self._parameters)
 
     def like(self, parameters: MacParameters, salt: bytes | None = None) -> MacProtector:
         """The same secret with the parameters, and the salt, of a request, for its answer."""
-        return MacProtector(self._secret, parameters, salt)
+        return MacProtector(self._secret, parameters, salt, library=self._library)
 
     def of_one_transaction(self, salt: bytes | None = None) -> MacProtector:
         """The same with one salt for all messages of a transaction, so that its key is derived once.
@@ -352,11 +372,12 @@ class MacProtector:
 
         Source: RFC 9810, 5.1.3.1.
         """
-        return MacProtector(self._secret, self._parameters, self.fresh_salt() if salt is None else salt)
+        chosen = self.fresh_salt() if salt is None else salt
+        return MacProtector(self._secret, self._parameters, chosen, library=self._library)
 
     def fresh_salt(self) -> bytes:
         """A salt of the length that the parameters ask for."""
-        return fresh_bytes(self._parameters.salt_length)
+        return fresh_bytes(self._parameters.salt_length, self._library)
 
     @property
     def sender_name(self) -> bytes:
@@ -375,10 +396,10 @@ class MacProtector:
 
     def begin(self) -> tuple[bytes, Callable[[bytes], bytes]]:
         """A fresh salt unless there is one, and the MAC with it."""
-        salt = self._salt or fresh_bytes(self._parameters.salt_length)
+        salt = self._salt or self.fresh_salt()
 
         def mac(part: bytes) -> bytes:
-            result, value = _mac(self._parameters, salt, self._secret.secret, part)
+            result, value = _mac(self._parameters, salt, self._secret.secret, part, library=self._library)
             check(result == 1)
             return value
 
@@ -394,6 +415,7 @@ class SignatureProtector:
     Args:
         signer: certificate, key and chain. PKCS#12 may be all of them.
         pss: RSASSA-PSS with an RSA key, as ``Signer.pss``.
+        library: reads and holds the key, by default the process's own.
 
     Raises:
         ValueError: the key is not the certificate's.
@@ -404,9 +426,10 @@ class SignatureProtector:
 
     kind = ProtectionKind.SIGNATURE
 
-    def __init__(self, signer: Signer, *, pss: bool = False) -> None:
-        self.key = PrivateKey.load(signer.key, signer.password)
-        found = load_certificates(signer.certificate, signer.password)
+    def __init__(self, signer: Signer, *, pss: bool = False, library: Library | None = None) -> None:
+        password = password_of(signer.password)
+        self.key = PrivateKey.load(signer.key, password, library=library)
+        found = load_certificates(signer.certificate, password, library)
         spki = self.key.public_key_der
         own = next((each for each in found if facts(each).spki == spki), found[0])
         about = facts(own)
@@ -415,12 +438,14 @@ class SignatureProtector:
             # The same point may be written compressed.
             try:
                 probe = self.key.sign(b"opensslcmp", self._algorithm)
-                verify_signature(about.spki, self._algorithm, b"opensslcmp", probe, allow_weak=True, keep=False)
+                verify_signature(
+                    about.spki, self._algorithm, b"opensslcmp", probe, allow_weak=True, keep=False, library=library
+                )
             except ProtectionError:
                 raise ValueError("the private key is not the certificate's") from None
         chain = [own, *(each for each in found if each != own)]
         for source in signer.chain:
-            chain += [each for each in load_certificates(source) if each not in chain]
+            chain += [each for each in load_certificates(source, None, library) if each not in chain]
         self.certificates: tuple[bytes, ...] = tuple(chain)
         self.sender_name: bytes = about.subject
         self.sender_kid: bytes | None = about.key_id
@@ -444,16 +469,19 @@ def _reference_name(reference: bytes) -> bytes:
         return NULL_DN
 
 
-def protector_for(credential: Credential | Protector) -> Protector:
+def protector_for(credential: Credential | Protector, library: Library | None = None) -> Protector:
     """The protector of a credential; keep it, since it loads the key.
+
+    Args:
+        library: where its key and algorithms live, by default the process's own; a protector keeps what it has.
 
     Raises:
         ValueError, OpenSSLError: as ``MacProtector`` and ``SignatureProtector``.
     """
     if isinstance(credential, SharedSecret):
-        return MacProtector(credential)
+        return MacProtector(credential, library=library)
     if isinstance(credential, Signer):
-        return SignatureProtector(credential)
+        return SignatureProtector(credential, library=library)
     return credential
 
 
@@ -564,6 +592,7 @@ def verify(
     candidates: Iterable[bytes] = (),
     key_bounds: KeyBounds = DEFAULT_KEY_BOUNDS,
     allow_weak: bool = False,
+    library: Library | None = None,
 ) -> Verified:
     """Who protected ``message``; kind NONE when nobody did, which the caller judges.
 
@@ -581,6 +610,7 @@ def verify(
         candidates: DER of certificates that may be the signer's when extraCerts are empty.
         key_bounds: which RSA keys are accepted.
         allow_weak: accept MD5 and SHA-1 in signatures.
+        library: where algorithms come from, by default the process's own; ``trust`` has its own.
 
     Raises:
         ProtectionError: wrongIntegrity (only one of protectionAlg and protection, or a kind that is not accepted),
@@ -599,7 +629,13 @@ def verify(
         if secrets is None:
             raise ProtectionError("MAC protection is not accepted here", FailureInfo.WRONG_INTEGRITY)
         return _verify_mac(
-            message, message.protection, secrets, limits, require_kid=require_sender_kid, mac_sender=mac_sender
+            message,
+            message.protection,
+            secrets,
+            limits,
+            require_kid=require_sender_kid,
+            mac_sender=mac_sender,
+            library=library,
         )
     if oid in {oids.DH_BASED_MAC, oids.KEM_BASED_MAC}:
         raise ProtectionError(f"{oids.name_of(oid)} is not supported", FailureInfo.BAD_ALG)
@@ -616,6 +652,7 @@ def verify(
         message.protection,
         bounds=key_bounds,
         allow_weak=allow_weak,
+        library=library,
     )
     if pinned is not None or trust is None:
         chain: tuple[bytes, ...] = (certificate,)
@@ -676,6 +713,7 @@ def _verify_mac(
     *,
     require_kid: bool,
     mac_sender: bool,
+    library: Library | None,
 ) -> Verified:
     parameters, salt = _mac_parameters(message, limits)
     reference = message.header.sender_kid
@@ -688,7 +726,7 @@ def _verify_mac(
     known = bool(secret)
     if mac_sender and (message.sender is None or _common_name(message.sender) != reference):
         known = False
-    result, _ = _mac(parameters, salt, secret or _NOBODY, message.protected_part, protection)
+    result, _ = _mac(parameters, salt, secret or _NOBODY, message.protected_part, protection, library)
     if result < 0:
         raise ProtectionError("the MAC cannot be computed", FailureInfo.BAD_ALG, drain())
     if result != 1 or not known:

@@ -197,9 +197,9 @@ def test_an_rsa_key_is_made_beside_the_loop(run: Run, peer: Scripted, monkeypatc
     made: list[str] = []
     generate = PrivateKey.generate
 
-    def watched(kind: str) -> Any:
+    def watched(kind: str, *, library: Any) -> Any:
         made.append(threading.current_thread().name)
-        return generate(kind)
+        return generate(kind, library=library)
 
     monkeypatch.setattr(PrivateKey, "generate", watched)
 

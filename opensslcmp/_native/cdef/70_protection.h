@@ -9,26 +9,35 @@ static const int OPENSSLCMP_KIND_ML_DSA_65;
 static const int OPENSSLCMP_KIND_ML_DSA_87;
 static const int OPENSSLCMP_KIND_SLH_DSA;
 
-int opensslcmp_pbm(const char *, const char *, long long, const unsigned char *, size_t, const unsigned char *, size_t,
+typedef struct { ...; } opensslcmp_library;
+opensslcmp_library *opensslcmp_library_new(int, const char *, const char *, const char *);
+void opensslcmp_library_free(opensslcmp_library *);
+int opensslcmp_library_has(opensslcmp_library *, const char *);
+int opensslcmp_library_works(opensslcmp_library *);
+int opensslcmp_library_random(opensslcmp_library *, unsigned char *, size_t);
+void opensslcmp_library_providers(opensslcmp_library *, char *, int);
+int opensslcmp_digest(opensslcmp_library *, const char *, const unsigned char *, size_t, unsigned char *, unsigned int *);
+
+int opensslcmp_pbm(opensslcmp_library *, const char *, const char *, long long, const unsigned char *, size_t, const unsigned char *, size_t,
                    const unsigned char *, size_t, unsigned char *, size_t *, const unsigned char *, size_t, unsigned char *,
                    size_t *);
-int opensslcmp_pbmac1(const char *, const char *, long long, size_t, const unsigned char *, size_t,
+int opensslcmp_pbmac1(opensslcmp_library *, const char *, const char *, long long, size_t, const unsigned char *, size_t,
                       const unsigned char *, size_t, const unsigned char *, size_t, unsigned char *, size_t *,
                       const unsigned char *, size_t, unsigned char *, size_t *);
-int opensslcmp_verify(const unsigned char *, size_t, int, int, int, int, const char *, int, const unsigned char *, size_t,
+int opensslcmp_verify(opensslcmp_library *, const unsigned char *, size_t, int, int, int, int, const char *, int, const unsigned char *, size_t,
                       const unsigned char *, size_t);
-int opensslcmp_sign(EVP_PKEY *, const char *, int, const unsigned char *, size_t, unsigned char *, size_t *);
+int opensslcmp_sign(opensslcmp_library *, EVP_PKEY *, const char *, int, const unsigned char *, size_t, unsigned char *, size_t *);
 
-int opensslcmp_load(const char *, const unsigned char *, size_t, const char *, int, EVP_PKEY **, unsigned char **,
+int opensslcmp_load(opensslcmp_library *, const char *, const unsigned char *, size_t, const char *, int, EVP_PKEY **, unsigned char **,
                     size_t *);
-EVP_PKEY *opensslcmp_generate(const char *, const char *, unsigned int);
+EVP_PKEY *opensslcmp_generate(opensslcmp_library *, const char *, const char *, unsigned int);
 int opensslcmp_spki(EVP_PKEY *, unsigned char **, size_t *);
 int opensslcmp_pem(EVP_PKEY *, const char *, int, unsigned char **, size_t *);
 void opensslcmp_free_secret(unsigned char *, size_t);
 
-X509 *opensslcmp_certificate(const unsigned char *, size_t);
-X509_CRL *opensslcmp_crl(const unsigned char *, size_t);
-int opensslcmp_path(const unsigned char *, const size_t *, int, X509 **, int, X509 **, int, X509_CRL **, int, int,
+X509 *opensslcmp_certificate(opensslcmp_library *, const unsigned char *, size_t);
+X509_CRL *opensslcmp_crl(opensslcmp_library *, const unsigned char *, size_t);
+int opensslcmp_path(opensslcmp_library *, const unsigned char *, const size_t *, int, X509 **, int, X509 **, int, X509_CRL **, int, int,
                     long long, unsigned long, int, int, int *, int *, unsigned char **, size_t *);
 
 int opensslcmp_seal(const unsigned char *, const unsigned char *, size_t, const unsigned char *, size_t, unsigned char *);

@@ -22,6 +22,7 @@ typedef struct {
     int without_default_sans;
     const char *digest;
     const char *token;
+    opensslcmp_library *library;
     void *handle;
     const unsigned char *answer;
     size_t answer_length;
