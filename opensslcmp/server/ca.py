@@ -68,6 +68,7 @@ from opensslcmp.server.store import (
     TransactionState,
     certificate_key,
 )
+from opensslcmp.server.throttle import Throttle
 from opensslcmp.server.turn import Turn
 from opensslcmp.server.vault import Vault
 
@@ -616,6 +617,7 @@ def open_responder(
             cross_certification=Trust(others) if (others := list(cross_certified)) else None,
             limits=settings.limits.gate,
             mac_limits=settings.limits.mac,
+            throttle=Throttle(settings.limits.rate),
             implicit_confirm=said.implicit_confirm if implicit_confirm is None else implicit_confirm,
             confirm_wait_seconds=said.confirm_wait_seconds if confirm_wait_seconds is None else confirm_wait_seconds,
             wait_seconds=said.wait_seconds,

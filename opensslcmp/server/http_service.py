@@ -11,6 +11,7 @@ its body is longer than the limit, declared or while it comes   413
 its body does not arrive in time                                408
 its client goes away                                            nothing
 the responder fails                                             500
+the responder says that it was asked too often                  429, Retry-After, and the PKIMessage that says so
 anything else                                                   200 and the PKIMessage that the responder made,
                                                                 which may well be an error message of CMP
 ==============================================================  ===========================================
@@ -29,6 +30,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TypeAlias
+
+from opensslcmp.server.throttle import Later
 
 __all__ = ["OPERATIONS", "PKIXCMP", "Content", "Document", "Place", "Reading", "Reply", "Routes", "answer_to", "plain"]
 
@@ -216,6 +219,8 @@ class Routes:
 
 def answer_to(answer: bytes) -> Reply:
     """A responder's answer as one of HTTP: no bytes are for an announcement (RFC 9811, 3.5)."""
+    if isinstance(answer, Later):
+        return Reply(429, PKIXCMP, answer, ((b"retry-after", b"%d" % answer.retry_after_seconds),))
     return Reply(200, PKIXCMP, answer) if answer else Reply(202)
 
 

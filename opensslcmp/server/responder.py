@@ -93,6 +93,7 @@ from opensslcmp.server.store import (
     TransactionState,
     certificate_key,
 )
+from opensslcmp.server.throttle import Later, Throttle, Throttled, claim_of
 from opensslcmp.server.turn import Answer, Turn
 
 __all__ = ["Responder"]
@@ -198,6 +199,7 @@ class Responder:
         retention_seconds: how long closed transactions are remembered, to answer retransmissions and refuse replays.
         sweep_seconds: how often ``handle`` looks for what is overdue.
         observe: is told of each message (``events``).
+        throttle: says who asks too often, before anything is verified.
         is_open: asked before each message; while it says False, all of them get systemUnavail, and nothing is done.
         clock: seconds since 1970.
 
@@ -228,6 +230,7 @@ class Responder:
         retention_seconds: float = 86400.0,
         sweep_seconds: float = 5.0,
         observe: Observer | None = None,
+        throttle: Throttle | None = None,
         is_open: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -255,6 +258,7 @@ class Responder:
         self._sweep_seconds = sweep_seconds
         self._observe = observe
         self._stopwatch: Callable[[], float] = time.perf_counter if observe is not None else float
+        self._throttle = throttle
         self._is_open = is_open
         self._clock = clock
         methods = ("issue", "confirm", "revoke", "info")
@@ -318,6 +322,8 @@ class Responder:
                 self._sweep_if_nobody_does(now)
             try:
                 return self._take(bytes(der), peer, now, way)
+            except Throttled as error:
+                return Later.after(self._unprotected_error(error, way), error.retry_after_seconds)
             except BadMessage as error:
                 way.header = way.header or error.header
                 return self._error(error, now, way)
@@ -505,6 +511,10 @@ class Responder:
             found[0] = other
             return other.value
 
+        address, claim = check.peer.address, b""
+        if self._throttle is not None:
+            claim = claim_of(check.message)
+            self._throttle.check(address, claim)
         try:
             try:
                 verified = self._verified_by(secret_of, check)
@@ -515,10 +525,14 @@ class Responder:
                 verified = self._verified_by(previous_of, check)
         except ProtectionError as error:
             logger.info("protection of a message refused: %s", error)
+            if self._throttle is not None:
+                self._throttle.failed(address, claim)
             text = _CREDENTIAL_TEXTS.get(error.failure, "the protection of the message is not accepted")
             raise BadMessage(error.failure, text) from None
         if verified.kind is ProtectionKind.NONE:
             raise BadMessage(FailureInfo.WRONG_INTEGRITY, "the message is not protected")
+        if self._throttle is not None:
+            self._throttle.accepted(address, claim)
         check.verified = verified
         check.secret = found[0] if found else None
 
@@ -689,11 +703,23 @@ class Responder:
         body = encode(ErrorMsgContent(pki_status_info=status))
         return self._protect(Answer(body_type=BodyType.ERROR, body=body, statuses=(status,)), now, way)
 
-    def _unprotected_error(self) -> bytes:
-        """What is left to say when not even an error can be protected."""
-        status = PKIStatusInfo.make(PKIStatus.REJECTION, failure=FailureInfo.SYSTEM_FAILURE)
-        header = PKIHeader(pvno=2, sender=self._name, recipient=self._nobody, sender_nonce=fresh_bytes(16))
-        return assemble(protected_part(header, BodyType.ERROR, encode(ErrorMsgContent(pki_status_info=status))), None)
+    def _unprotected_error(self, error: BadMessage | None = None, way: _Way | None = None) -> bytes:
+        """What is left to say when an error cannot be protected, or who asks is not worth a signature."""
+        failure = FailureInfo.SYSTEM_FAILURE if error is None else error.failure
+        status = PKIStatusInfo.make(PKIStatus.REJECTION, *([error.text] if error else []), failure=failure)
+        asked = way.header if way is not None else None
+        header = PKIHeader(
+            pvno=2,
+            sender=self._name,
+            recipient=asked.sender if asked is not None else self._nobody,
+            transaction_id=asked.transaction_id if asked is not None else None,
+            sender_nonce=fresh_bytes(16),
+            recip_nonce=asked.sender_nonce if asked is not None else None,
+        )
+        body = encode(ErrorMsgContent(pki_status_info=status))
+        if way is not None:
+            way.answer, way.turn = Answer(body_type=BodyType.ERROR, body=body, statuses=(status,)), None
+        return assemble(protected_part(header, BodyType.ERROR, body), None)
 
     # -- who looks on --------------------------------------------------------------------------------------------
 

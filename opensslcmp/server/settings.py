@@ -25,6 +25,7 @@ from opensslcmp.server.rules import PROFILES, RFC9810, RULES, ValidationProfile,
 from opensslcmp.server.server_settings import ServerSettings
 from opensslcmp.server.stores import StoreSettings
 from opensslcmp.server.tables import WrongValue, load_tables, near, refuse, url_problem
+from opensslcmp.server.throttle import RateLimits
 
 __all__ = [
     "AuthorisationSettings",
@@ -154,6 +155,7 @@ class LimitSettings:
         message_time_seconds: how far messageTime may be from our time, either side.
         gate: form and sizes, checked before anything else.
         mac: cost of MACs.
+        rate: how often somebody may ask, and may be wrong.
     """
 
     max_requests: int = RFC9810.max_requests
@@ -164,6 +166,7 @@ class LimitSettings:
     message_time_seconds: float = RFC9810.message_time_seconds
     gate: Limits = field(default_factory=Limits)
     mac: MacLimits = field(default_factory=MacLimits)
+    rate: RateLimits = RateLimits()  # noqa: RUF009 -- immutable
 
     def __post_init__(self) -> None:
         wrong = []
