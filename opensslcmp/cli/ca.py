@@ -289,9 +289,10 @@ def load_app(directory: Path, config: Path | None, paths: tuple[str, ...], optio
         live.sweep()
         live.publish()
 
-    def reload() -> None:
-        live.reload()
+    def reload() -> bool:
+        taken_over = live.reload()
         app.responder = live.responder
+        return taken_over
 
     crl_paths = {"/crl", live.settings.crl_path or "/crl"}
     # Without threads: messages share commits (``hub``), and --workers uses more cores.

@@ -15,18 +15,23 @@ from opensslcmp.server.authority import (
 from opensslcmp.server.ca import CA, open_responder
 from opensslcmp.server.cross import CrossProfile
 from opensslcmp.server.knowledge import Knowledge, RootUpdate
+from opensslcmp.server.live import LiveResponder
 from opensslcmp.server.memory import MemoryStore
+from opensslcmp.server.names import NamePattern
 from opensslcmp.server.peer import Peer
+from opensslcmp.server.policy import Authorisation, LabelPolicy, Policy, Question
 from opensslcmp.server.profile import IssuingProfile
 from opensslcmp.server.responder import Responder
 from opensslcmp.server.rules import PROFILES, RULES, Rule, Stage, ValidationProfile, profile_named
 from opensslcmp.server.secret_book import FoundSecret, SecretBook
+from opensslcmp.server.settings import Settings
 from opensslcmp.server.store import Store
 
 __all__ = [
     "CA",
     "PROFILES",
     "RULES",
+    "Authorisation",
     "Authority",
     "CertificateRequest",
     "CrossProfile",
@@ -35,15 +40,21 @@ __all__ = [
     "Issued",
     "IssuingProfile",
     "Knowledge",
+    "LabelPolicy",
+    "LiveResponder",
     "MemoryStore",
+    "NamePattern",
     "Peer",
     "Pending",
+    "Policy",
     "Publisher",
+    "Question",
     "Responder",
     "RevocationRequest",
     "RootUpdate",
     "Rule",
     "SecretBook",
+    "Settings",
     "Stage",
     "Store",
     "ValidationProfile",

@@ -63,7 +63,7 @@ class App:
         tick_seconds: how often.
         on_close: called when the server ends, after the last message.
         ready: called in a thread for ``GET /readyz``: what it raises means 503.
-        reload: called in a thread when ``opensslcmp serve`` gets SIGHUP.
+        reload: called in a thread when ``opensslcmp serve`` gets SIGHUP; False when it has logged why nothing changed.
 
     The application also answers ``GET /healthz`` and ``GET /readyz``.
     """

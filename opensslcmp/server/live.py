@@ -38,8 +38,12 @@ _TAKEN_OVER = frozenset(
 class Reloadable(Protocol):
     """What ``opensslcmp serve`` tells of SIGHUP. Called in any thread, one call after the other."""
 
-    def reload(self) -> None:
-        """Read again what stands in files. Does not raise: what cannot be read is logged, and changes nothing."""
+    def reload(self) -> bool:
+        """Read again what stands in files. Does not raise: what cannot be read is logged, and changes nothing.
+
+        Returns:
+            whether what was read is in force now.
+        """
 
 
 class LiveResponder:
@@ -85,7 +89,7 @@ class LiveResponder:
         """As ``Responder.handle``."""
         return self.responder.handle(der, peer)
 
-    def reload(self) -> None:
+    def reload(self) -> bool:
         """As ``Reloadable``: settings, certificates, keys and what they name are read again."""
         with self._lock:
             try:
@@ -95,18 +99,19 @@ class LiveResponder:
             except SettingsError as error:
                 for problem in error.problems:
                     logger.error("the settings stay as they were: %s", problem)
-                return
+                return False
             except (CMPError, OSError, ValueError) as error:
                 logger.error("the settings stay as they were: %s: %s", self._file, error)
-                return
+                return False
             except Exception:
                 logger.exception("the settings stay as they were")
-                return
+                return False
             before, self.settings, self.responder = self.settings, settings, responder
             self._was_there = self._file.exists()
         for name in _needs_restart(before, settings):
             logger.warning("%s: %s changed, which takes effect after a restart", self._file, name)
         logger.info("%s: the settings were read again", self._file)
+        return True
 
     def sweep(self) -> int:
         """As ``Responder.sweep``."""

@@ -341,7 +341,11 @@ class Responder:
         way.message, way.header = message, message.header
         if self._is_open is not None and not self._is_open():
             raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is closed for now; try again later")
-        profile = way.profile = self._profile(peer)
+        try:
+            profile = way.profile = self._profile(peer)
+        except BadMessage:
+            self._choose_protector(Check(message, peer, now, self.profile), way)
+            raise
         transaction_id = message.transaction_id
         if transaction_id is None:
             profile.check(Stage.HEADER, Check(message, peer, now, profile))

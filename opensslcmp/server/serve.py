@@ -368,8 +368,8 @@ async def _reload(app: App, settings: ServerSettings, front: Any) -> None:
     """What SIGHUP does; what fails leaves everything as it was."""
     try:
         tls = settings.tls()
-        if app.reload is not None:
-            await asyncio.to_thread(app.reload)
+        if app.reload is not None and await asyncio.to_thread(app.reload) is False:
+            return
         if tls is not None:
             await front.change_tls(tls)
     except Exception:

@@ -69,13 +69,14 @@ def test_without_labels_each_means_the_same_as_none(make: Make) -> None:
 
 
 @pytest.mark.parametrize("kind", [B.IR, B.GENM, B.POLL_REQ])
-def test_an_unknown_label_is_a_bad_request_before_anything_is_verified(make: Make, kind: B) -> None:
+def test_an_unknown_label_is_a_bad_request_under_the_mac_of_who_asked(make: Make, kind: B) -> None:
     world = make(labels={"factory": LabelPolicy()})
     content: Any = {B.IR: [crmf(KEYS[0])], B.GENM: [], B.POLL_REQ: poll_request()}[kind]
     stranger = dataclasses.replace(at(world, "nonsense"), credential=at(world, None, "stranger").credential)
     answer = stranger.send(kind, content)
     assert said(answer) == (B.ERROR, F.BAD_REQUEST)
     assert status_of(answer).text == ("there is no such label",)
+    assert answer.mac is not None
     assert failure(at(world, "factory").ask(B.IR, crmf(KEYS[0]))) is None
     assert failure(at(world).ask(B.IR, crmf(KEYS[0]))) is None
 
