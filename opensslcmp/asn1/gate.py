@@ -57,11 +57,23 @@ class Limits:
     to take more iterations than the default, widen both.
 
     Attributes:
+        max_message_bytes, max_header_bytes: of a message, and of its header.
+        versions: that pvno may be.
+        require_transaction_id: of all but error messages and announcements.
+        min_id_bytes, max_id_bytes: of transactionID and nonces.
+        max_kid_bytes: of senderKID and recipKID.
+        max_name_bytes: of sender and recipient.
+        max_free_text, max_text_bytes: texts in freeText, and the length of each.
+        max_general_info: items of generalInfo.
+        max_extra_certs, max_certificate_bytes: certificates in extraCerts, and the length of each.
+        max_protection_bytes: of the signature or MAC.
+        min_mac_iterations, max_mac_iterations, max_salt_bytes: of the parameters of a MAC.
+        max_requests: items of ir, cr, kur, rr, certConf, pollReq and the like.
+        max_infos: items of genm and genp.
         max_body_elements: DER elements of a body that would be decoded; certificates, CRLs and nested messages stay raw
             and are not counted inside.
-        max_requests: items of ir, cr, kur, rr, certConf, pollReq and the like; ``max_infos`` of genm and genp.
+        max_nested_messages: messages in a nested one.
         max_nested_depth: how often a message may stand inside another.
-        require_transaction_id: of all but error messages and announcements.
     """
 
     max_message_bytes: int = 1 << 20
