@@ -969,11 +969,14 @@ def root_ca_update(waits: Waits, context: Context, root: CertificateSource | Non
     else:
         old = load_certificate(root)
     content = _one(waits, context, oids.IT_ROOT_CA_CERT, oids.IT_ROOT_CA_KEY_UPDATE, old)
-    return None if content is None else checked_root_ca_update(old, content)
+    return None if content is None else checked_root_ca_update(old, content, context.library)
 
 
-def checked_root_ca_update(old: bytes, content: Any) -> RootCaUpdate:
+def checked_root_ca_update(old: bytes, content: Any, library: Library | None = None) -> RootCaUpdate:
     """A RootCaKeyUpdate (``asn1``), believed because the key of ``old`` (DER) signed it.
+
+    Args:
+        library: where algorithms come from.
 
     Raises:
         ProtectionError: nothing ties the new root to the old one.
@@ -988,8 +991,8 @@ def checked_root_ca_update(old: bytes, content: Any) -> RootCaUpdate:
     before, after, bridge = facts(old), facts(new), facts(cross)
     if after.subject != after.issuer or bridge.spki != after.spki or bridge.subject != after.subject:
         raise ProtectionError("newWithNew and newWithOld do not belong together", FailureInfo.SIGNER_NOT_TRUSTED)
-    _signed_by(new, after.spki, context.library)
-    _signed_by(cross, before.spki, context.library)
+    _signed_by(new, after.spki, library)
+    _signed_by(cross, before.spki, library)
     if bridge.issuer != before.subject:
         raise ProtectionError("newWithOld is not by the old root", FailureInfo.SIGNER_NOT_TRUSTED)
     # Not by path: without key identifiers OpenSSL takes a root's newWithOld, of equal names, for self-signed.
@@ -998,7 +1001,7 @@ def checked_root_ca_update(old: bytes, content: Any) -> RootCaUpdate:
     if back is not None:
         if facts(back).spki != before.spki:
             raise ProtectionError("oldWithNew is not for the old key", FailureInfo.SIGNER_NOT_TRUSTED)
-        _signed_by(back, after.spki, context.library)
+        _signed_by(back, after.spki, library)
     return RootCaUpdate(
         new_with_new=certificate_of(new),
         new_with_old=certificate_of(cross),
