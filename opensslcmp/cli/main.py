@@ -100,7 +100,7 @@ add_command(
     _cmp,
     panel=_CLIENT,
     example="""
-opensslcmp cmp -cmd ir -server http://127.0.0.1:8080 -ref device-1 -secret env:SECRET \\
+opensslcmp cmp -cmd ir -server http://127.0.0.1:8080/.well-known/cmp -ref device-1 -secret env:SECRET \\
     -subject /CN=device-1 -newkey device.key -certout device.pem
 """,
 )
