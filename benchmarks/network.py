@@ -5,6 +5,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -23,32 +24,47 @@ from opensslcmp.credentials import MacParameters, SharedSecret
 from opensslcmp.server.ca import CA
 from opensslcmp.transport import HTTPTransport
 
-__all__ = ["Server", "Service", "tool_rate"]
+__all__ = ["Crowd", "Server", "Service", "tool_rate"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Service:
-    """``opensslcmp serve`` on a free port, with a CA of its own in a temporary directory."""
+    """``opensslcmp serve`` on a free port, with a CA of its own in a temporary directory.
+
+    Args:
+        store: ``sqlite``, ``memory``, or the URL of an empty PostgreSQL database.
+    """
 
     reference = "device"
 
-    def __init__(self) -> None:
+    def __init__(self, store: str = "sqlite") -> None:
+        self.store = store
         self.secret = secrets.token_hex(12)
         self._scratch = tempfile.TemporaryDirectory()
         self.directory = Path(self._scratch.name) / "ca"
         self.url = ""
 
     def __enter__(self) -> Self:
-        ca = CA.create(self.directory)
-        ca.add_secret(self.reference, self.secret)
-        ca.close()
+        CA.create(self.directory).close()
+        command = ["opensslcmp", "serve", str(self.directory), "--port", "0"]
+        if self.store == "memory":
+            command = ["benchmarks.serving", str(self.directory), self.reference]
+        elif self.store != "sqlite":
+            settings = self.directory / "opensslcmp.toml"
+            settings.write_text(f"{settings.read_text() if settings.exists() else ''}[store]\nurl = '{self.store}'\n")
+        if self.store != "memory":
+            ca = CA.open(self.directory)
+            ca.remove_secret(self.reference)
+            ca.add_secret(self.reference, self.secret)
+            ca.close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "opensslcmp", "serve", str(self.directory), "--port", "0"],
+            [sys.executable, "-m", *command],
             stdout=subprocess.PIPE,
             text=True,
             cwd=_ROOT,
+            env={**os.environ, "BENCHMARK_SECRET": self.secret},
         )
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().removeprefix("listening on ").strip()
@@ -105,6 +121,27 @@ class Server:
         for _ in range(count):
             self._session.enroll(self._name, self._key)
         return (time.perf_counter() - start) / count * 1e6
+
+
+class Crowd:
+    """Enrollments from a service over several connections at once."""
+
+    def __init__(self, service: Service, case: Case, connections: int) -> None:
+        self._service = service
+        self._servers = [Server(service, case) for _ in range(connections)]
+
+    def run(self, count: int) -> tuple[float, float]:
+        """CPU of the service's processes and wall time of one enrollment, in microseconds, over about ``count``."""
+        each = max(1, count // len(self._servers))
+        before, start = self._service.cpu_seconds(), time.perf_counter()
+        threads = [threading.Thread(target=server.run, args=(each,)) for server in self._servers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        number = each * len(self._servers)
+        wall = time.perf_counter() - start
+        return (self._service.cpu_seconds() - before) / number * 1e6, wall / number * 1e6
 
 
 def tool_rate(service: Service, count: int) -> float:

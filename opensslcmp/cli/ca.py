@@ -295,13 +295,14 @@ def load_app(directory: Path, config: Path | None, paths: tuple[str, ...], optio
         return taken_over
 
     crl_paths = {"/crl", live.settings.crl_path or "/crl"}
-    # Without threads: messages share commits (``hub``), and --workers uses more cores.
+    # A local disk is waited for on the loop's thread, where messages share commits (``hub``); a database in threads.
+    over_network = live.settings.store.url is not None
     app = App(
         live.responder,
         crl=crl,
         crl_paths=crl_paths,
         paths=paths,
-        threads=0,
+        threads=live.settings.store.pool_size if over_network else 0,
         tick=tick,
         on_close=live.close,
         ready=live.responder.store.revision,

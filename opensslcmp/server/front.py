@@ -40,6 +40,7 @@ from urllib.parse import unquote
 
 import httptools
 
+from opensslcmp.enums import BodyType
 from opensslcmp.server.app import App
 from opensslcmp.server.http_service import Place, Reading, Reply, answer_to, plain
 from opensslcmp.server.hub import Hub
@@ -50,6 +51,7 @@ from opensslcmp.server.responder import Responder
 __all__ = ["Bounds", "FrontEnd"]
 
 _CLOSE = (b"connection", b"close")
+_CARRY_ON = frozenset({BodyType.CERT_CONF, BodyType.POLL_REQ})
 _MOST_PIPELINED = 64
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 4 << 20
@@ -281,9 +283,11 @@ class FrontEnd:
             return plain(503, "the server ends", _CLOSE)
         return self.busy("the queue is full") if self.intake.is_full else None
 
-    def _knows(self, transaction_id: bytes) -> bool:
+    def _knows(self, body_type: int | None, transaction_id: bytes) -> bool:
         responder = self.app.responder
-        return isinstance(responder, Responder) and responder.store.look(transaction_id, b"")[0] is not None
+        if self.app.threads is not None or not isinstance(responder, Responder):
+            return body_type in _CARRY_ON  # a store that is waited for is not asked here
+        return responder.store.look(transaction_id, b"")[0] is not None
 
     def _begin(self, job: Job) -> None:
         def done(answer: bytes | None, error: BaseException | None) -> None:

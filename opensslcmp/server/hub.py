@@ -13,8 +13,8 @@ A message that was begun is finished: who awaited its answer and was cancelled f
 
 A commit that is short runs on the loop's own thread. A commit in a thread costs 60 to 100 microseconds of CPU in two
 hand-overs, and brings nothing while others need that CPU: a commit to a local disk took 0.4 ms. Where commits take more
-than 2 ms on average, a slow disk or a database over the network, they run in a thread, and the next messages are verified
-meanwhile.
+than 2 ms on average, a slow disk or a database over the network, those of several messages run in a thread, and the next
+messages are verified meanwhile; one message has nobody beside it.
 
 No frame in a greenlet refers to that greenlet (``_native/callbacks.py`` says why): the hub holds it, in ``resume``.
 """
@@ -59,6 +59,7 @@ Resume: TypeAlias = Callable[[Any, BaseException | None], None]
 """Goes on with a greenlet: with a value, or with what is to be raised in it."""
 
 _SHORT_SECONDS = 0.002
+_LONG_SECONDS = 0.05
 _MOST_CHANGES = 256
 _log = logging.getLogger("opensslcmp.server")
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
@@ -264,7 +265,7 @@ class _Commits:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_CHANGES))]
         changes = [change for change, _ in batch]
         resumes = [resume for _, resume in batch]
-        if self._average_seconds < _SHORT_SECONDS:
+        if self._average_seconds < (_SHORT_SECONDS if len(batch) > 1 else _LONG_SECONDS):
             result: Future[tuple[float, list[Conflict | None]]] = Future()
             try:
                 result.set_result(self._timed(changes))

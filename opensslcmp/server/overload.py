@@ -141,7 +141,7 @@ class Intake:
         max_under_way: messages that are worked on, which wait for an authority mostly. Those that carry on with a
             transaction may be a quarter more.
         retry_after_seconds: what who is refused is told.
-        knows: tells whether a transactionID is one of the store's.
+        knows: tells whether a message, by its body type and transactionID, carries on with a transaction of the store.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Intake:
         max_waiting: int = 1024,
         max_under_way: int = 1024,
         retry_after_seconds: int = 5,
-        knows: Callable[[bytes], bool] = lambda _: False,
+        knows: Callable[[int | None, bytes], bool] = lambda _type, _id: False,
     ) -> None:
         self._begin = begin
         self._max_waiting = max_waiting
@@ -172,8 +172,8 @@ class Intake:
     def offer(self, job: Job) -> None:
         """Queue a job, or refuse it or one that waits."""
         if self.waiting or self.under_way >= self._max_under_way:
-            transaction_id = peek(job.body)[1]
-            job.first = transaction_id is not None and self._knows(transaction_id)
+            body_type, transaction_id, _ = peek(job.body)
+            job.first = transaction_id is not None and self._knows(body_type, transaction_id)
         if self.is_full:
             loser = self._loser(job)
             self.refused += 1
@@ -199,7 +199,7 @@ class Intake:
         most, address = lane.longest()
         if lane is self._others and job.first:
             return lane.pop_last(address)
-        return lane.pop_last(address) if most > lane.waiting(job.peer.address) else job
+        return lane.pop_last(address) if most > lane.waiting(job.peer.address) + 1 else job
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -244,6 +244,7 @@ def test_under_handle_an_authority_in_threads_is_called_straight(world: World) -
 
 def test_commits_that_take_long_run_in_a_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_SHORT_SECONDS", -1.0)
+    monkeypatch.setattr(hub, "_LONG_SECONDS", -1.0)
     counting = Counting(world.store, monkeypatch)
 
     async def main() -> None:
