@@ -558,6 +558,7 @@ def open_responder(
     labels: Mapping[str, LabelPolicy] | None = None,
     observe: Observer | None = None,
     is_open: Callable[[], bool] | None = None,
+    throttle: Throttle | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Responder:
     """A Responder for the CA in a directory, as its ``opensslcmp.toml`` says. Close it when done.
@@ -579,6 +580,7 @@ def open_responder(
             ``Responder``.
         approval: requests for new certificates wait until an operator approves them (``approval.Approval``).
         policy: who may ask, beside what the file says.
+        throttle: in place of one by ``[limits.rate]``.
 
     Raises:
         FileNotFoundError, OpenSSLError, ValueError: as ``CA.open``; no such profile.
@@ -617,7 +619,7 @@ def open_responder(
             cross_certification=Trust(others) if (others := list(cross_certified)) else None,
             limits=settings.limits.gate,
             mac_limits=settings.limits.mac,
-            throttle=Throttle(settings.limits.rate),
+            throttle=Throttle(settings.limits.rate) if throttle is None else throttle,
             implicit_confirm=said.implicit_confirm if implicit_confirm is None else implicit_confirm,
             confirm_wait_seconds=said.confirm_wait_seconds if confirm_wait_seconds is None else confirm_wait_seconds,
             wait_seconds=said.wait_seconds,

@@ -24,6 +24,7 @@ from opensslcmp.server.responder import Responder
 from opensslcmp.server.settings import Settings
 from opensslcmp.server.store import Publication
 from opensslcmp.server.tables import SettingsError, load_tables
+from opensslcmp.server.throttle import Throttle
 
 __all__ = ["LiveResponder", "Reloadable"]
 
@@ -66,6 +67,8 @@ class LiveResponder:
         self._lock = threading.Lock()
         self._was_there = self._file.exists()
         self.settings = self._read()
+        self._throttle = Throttle(self.settings.limits.rate)
+        options = {"throttle": self._throttle, **options}
         self.responder: Responder = open_responder(self._directory, settings=self.settings, **options)
         """The one of now."""
 
@@ -94,7 +97,10 @@ class LiveResponder:
         with self._lock:
             try:
                 settings = self._read()
-                options = {"store": self.responder.store} | self._options
+                # What was counted goes on, or a reload would be what somebody who guesses waits for.
+                same = settings.limits.rate == self.settings.limits.rate
+                throttle = self._throttle if same else Throttle(settings.limits.rate)
+                options = {"store": self.responder.store, "throttle": throttle, **self._options}
                 responder = open_responder(self._directory, settings=settings, **options)
             except SettingsError as error:
                 for problem in error.problems:
@@ -107,6 +113,7 @@ class LiveResponder:
                 logger.exception("the settings stay as they were")
                 return False
             before, self.settings, self.responder = self.settings, settings, responder
+            self._throttle = throttle
             self._was_there = self._file.exists()
         for name in _needs_restart(before, settings):
             logger.warning("%s: %s changed, which takes effect after a restart", self._file, name)
@@ -137,12 +144,9 @@ def _needs_restart(before: Settings, after: Settings) -> list[str]:
         old, new = getattr(before, field.name), getattr(after, field.name)
         if field.name in _TAKEN_OVER or old == new:
             continue
-        if is_dataclass(new):
-            for key in fields(new):
-                if getattr(old, key.name) != getattr(new, key.name):
-                    found.append(f"[{field.name}] {key.name}")
-        else:
-            found.append(field.name)
+        keys = [each.name for each in fields(new)] if is_dataclass(new) else []
+        changed = [f"[{field.name}] {each}" for each in keys if getattr(old, each) != getattr(new, each)]
+        found += changed or [field.name]
     if before.crl_path != after.crl_path:
         found.append("the path of crl_url")
     return found

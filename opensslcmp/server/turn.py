@@ -95,11 +95,11 @@ class Turn:
         Raises:
             Rejected: badCertTemplate, the label does not have it.
         """
-        if self.label is None or not self.label.profiles:
-            return named or next(iter(preferred), None)
-        if named is None:
-            named = next((each for each in preferred if each in self.label.profiles), next(iter(preferred), None))
-        return self.label.issuing_profile(named)
+        first = next(iter(preferred), None)
+        if self.label is None:
+            return named or first
+        here = (each for each in preferred if each in self.label.profiles)
+        return self.label.issuing_profile(named or next(here, first))
 
     def revoke(self, record: CertificateRecord, reason: RevocationReason) -> None:
         """Revoke a certificate with this change; one that is revoked gets another reason and date."""

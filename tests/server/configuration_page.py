@@ -43,6 +43,8 @@ SIGHUP to `opensslcmp serve` reads the file again, with the certificates and key
 they began. What cannot be read changes nothing: the log says why, and the old settings stay. Changes of [server], [store],
 [audit], [metrics] and of the path of `crl_url` need a restart; the log names them.
 
+The `ca` commands read `opensslcmp.toml` in the CA's directory: keep it there when it has [store] or a `key`.
+
 Paths are relative to the directory of the file. Names of certificates, in `subjects` and `tls_subjects`, are written as RFC
 4514 does, most specific first (`CN=device-1,O=Example`); each value may have `*`, `?` and `[...]` as in a shell, and a name
 matches when it has exactly these attributes.
@@ -76,9 +78,8 @@ def words_of(kind: Any) -> str:
 
 def default_of(field: Field[Any]) -> str:
     """A default, as the file would have it."""
-    value = field.default
-    if not isinstance(field.default_factory, type(MISSING)):
-        value = field.default_factory()
+    factory: Any = field.default_factory
+    value = factory() if field.default is MISSING else field.default
     if value is None or value == ():
         return ""
     if isinstance(value, bool):

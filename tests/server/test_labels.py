@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from opensslcmp.asn1 import InfoTypeAndValue, Message, encode_info, oids
+from opensslcmp.asn1 import InfoTypeAndValue, Message, admit, encode_info, oids
 from opensslcmp.context.certificates import Trust, facts
 from opensslcmp.context.protection import ProtectionKind, Verified
 from opensslcmp.enums import BodyType as B
@@ -261,6 +262,26 @@ def test_the_policy_of_the_server_and_that_of_the_label_must_agree(make: Make) -
     assert failure(at(world).ask(B.IR, crmf(KEYS[0]))) is None
     assert failure(at(world, "x").ask(B.IR, crmf(KEYS[0]))) is F.NOT_AUTHORIZED
     assert (len(first.asked), len(second.asked)) == (2, 1)
+
+
+def test_a_policy_may_be_awaited_where_the_authority_may(make: Make) -> None:
+    class Slow:
+        async def may_ask(self, question: Question) -> None:
+            await asyncio.sleep(0)
+            if question.reference != "device":
+                raise Rejected(F.NOT_AUTHORIZED, "no")
+
+    world = make(policy=AllOf([Slow()]))
+
+    async def ask(reference: str) -> F | None:
+        device = world.device(reference)
+        device.begin()
+        request = device.build(B.IR, [crmf(KEYS[0])])
+        return failure(admit(await world.responder.handle_async(request)))
+
+    assert asyncio.run(ask("device")) is None
+    assert asyncio.run(ask("other")) is F.NOT_AUTHORIZED
+    assert failure(at(world).ask(B.IR, crmf(KEYS[0]))) is F.SYSTEM_FAILURE  # handle has nobody to await
 
 
 def test_a_reference_that_is_no_text_is_no_reference() -> None:

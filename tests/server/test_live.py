@@ -13,7 +13,7 @@ from opensslcmp.enums import BodyType as B
 from opensslcmp.enums import FailureInfo as F
 from opensslcmp.server import CA, LiveResponder, Peer
 from opensslcmp.server.tables import SettingsError
-from tests.server.device import KEYS, certificate_of, crmf, mac_device, said
+from tests.server.device import KEYS, certificate_of, crmf, mac_device, said, status_of
 from tests.server.world import Clock, other_ca
 
 
@@ -111,6 +111,33 @@ def test_what_needs_a_restart_is_named(live: LiveResponder, directory: Path, cap
     ]
 
 
+def test_what_was_counted_goes_on_unless_the_rates_changed(live: LiveResponder, directory: Path, clock: Clock) -> None:
+    write(directory, "[limits.rate]\nfailures_per_minute_and_credential = 1\n")
+    assert live.reload()
+
+    def wrong() -> list[str]:
+        answer = mac_device(live.handle, clock, "device", "wrong").ask(B.IR, crmf(KEYS[0]))
+        return list(status_of(answer).text)
+
+    assert wrong() != wrong() == ["too many messages; try again later"]
+    write(directory, "[limits.rate]\nfailures_per_minute_and_credential = 1\n[rules]\nprofile = 'strict'")
+    assert live.reload()
+    assert wrong() == ["too many messages; try again later"]
+    write(directory, "[limits.rate]\nfailures_per_minute_and_credential = 2\n")
+    assert live.reload()
+    assert wrong() != ["too many messages; try again later"]
+
+
+def test_a_bug_leaves_the_old_settings_in_force(
+    live: LiveResponder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = live.responder
+    monkeypatch.setattr("opensslcmp.server.live.open_responder", {}.__getitem__)
+    assert not live.reload()
+    assert live.responder is before
+    assert "Traceback" in caplog.text
+
+
 def test_options_win_over_the_file_when_it_is_read_again_too(directory: Path, clock: Clock) -> None:
     with closing(LiveResponder(directory, clock=clock, profile="strict", approval=True)) as live:
         write(directory, "[rules]\nprofile = 'lenient'\n[authority]\napproval = 'none'\n")
@@ -130,4 +157,5 @@ def test_a_file_elsewhere_is_read_and_has_to_be_there(directory: Path, tmp_path:
     with closing(LiveResponder(directory, config=place, clock=clock)) as live:
         assert live.responder.profile.name == "strict"
         assert live.sweep() == 0
+        assert live.current_crl().number == 1
         live.publish()
