@@ -101,15 +101,28 @@ def secret(
         ),
     ] = None,
     single_use: Annotated[bool, typer.Option("--single_use", help="Good for one certificate")] = False,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            "--subject",
+            help="Regular expression for the subject (CN=a,O=b) and each alternative name (DNS:a.example) asked for",
+            metavar="PATTERN",
+        ),
+    ] = None,
+    cert_profile: Annotated[
+        list[str] | None,
+        typer.Option("--cert_profile", help="Issuing profile that may be asked for; may be repeated", metavar="NAME"),
+    ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Forget the secret of this reference")] = False,
     as_json: AsJSON = False,
 ) -> None:
     """Give a client a secret for its first certificate.
 
-    A secret that is made is printed to stdout, once: the database has it only encrypted.
+    A secret that is made is printed to stdout, once: the database has it only encrypted. Without --subject the client may ask
+    for any name.
     """
     given = None if source is None else read_secret(source, "--secret")
-    if remove and (given is not None or single_use):
+    if remove and (given is not None or single_use or subject is not None or cert_profile):
         raise UsageError("--remove goes alone")
     ca = open_ca(directory)
     try:
@@ -119,7 +132,7 @@ def secret(
             say(f"the secret of {reference} is forgotten")
             return
         try:
-            made = ca.add_secret(reference, given, single_use=single_use)
+            made = ca.add_secret(reference, given, single_use=single_use, subject=subject, profiles=cert_profile or ())
         except ValueError as error:
             raise InputError(f"{reference}: {error}") from None
     finally:

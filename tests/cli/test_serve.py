@@ -212,6 +212,21 @@ def test_a_secret_is_made_kept_encrypted_and_forgotten(cli: CLI, ca_directory: P
     assert cli("ca", "secret", ca_directory, "given", "--remove", "--single_use").code == 2
 
 
+def test_a_secret_is_bound_to_names_and_profiles(cli: CLI, ca_directory: Path, openssl: OpenSSL) -> None:
+    bound = ("--subject", "CN=mine(,O=Test)?|DNS:mine\\.example", "--cert_profile", "default", "--secret", "env:SECRET")
+    assert cli("ca", "secret", ca_directory, "bound", *bound, env=SECRET).code == 0
+    by_secret = ("-ref", "bound", "-secret", "env:SECRET", "-newkey", "new.key", "-certout", "bound.pem")
+    openssl("-cmd", "ir", *by_secret, "-subject", "/O=Test/CN=mine", "-sans", "mine.example")
+    for others in (("-subject", "/CN=yours"), ("-subject", "/CN=mine", "-sans", "yours.example")):
+        refused = openssl("-cmd", "ir", *by_secret, *others, check=False)
+        assert refused.returncode != 0
+        assert "notAuthorized" in refused.stdout + refused.stderr
+    result = cli("ca", "secret", ca_directory, "wrong", "--subject", "(")
+    assert result.code == 7
+    assert "regular expression" in result.err
+    assert cli("ca", "secret", ca_directory, "bound", "--remove", "--subject", "x").code == 2
+
+
 @pytest.mark.parametrize("command", [("ca", "secret", "{}", "r"), ("serve", "{}")])
 def test_a_directory_without_a_ca_is_a_clear_error(cli: CLI, tmp_path: Path, command: tuple[str, ...]) -> None:
     result = cli(*(each.format(tmp_path) for each in command))
