@@ -315,6 +315,8 @@ def load_app(directory: Path, config: Path | None, paths: tuple[str, ...], optio
         crl=crl,
         crl_paths=crl_paths,
         paths=paths,
+        max_request_bytes=live.settings.limits.gate.max_message_bytes,
+        read_timeout_seconds=live.settings.server.read_timeout_seconds,
         threads=live.settings.store.pool_size if over_network else 0,
         tick=tick,
         on_close=live.close,

@@ -39,6 +39,7 @@ class ServerSettings:
         max_buffered_bytes: of bodies, of a worker.
         max_header_bytes, max_headers: of a request.
         header_timeout_seconds: for the head of a request.
+        read_timeout_seconds: for its body.
         idle_timeout_seconds: for the next request on a connection.
         retry_after_seconds: what who gets 503 is told.
         drain_seconds: for what is under way when the server ends.
@@ -65,6 +66,7 @@ class ServerSettings:
     max_header_bytes: int = 16 << 10
     max_headers: int = 64
     header_timeout_seconds: float = 10.0
+    read_timeout_seconds: float = 30.0
     idle_timeout_seconds: float = 75.0
     retry_after_seconds: int = 5
     drain_seconds: float = 15.0
@@ -92,7 +94,7 @@ class ServerSettings:
         if self.drain_seconds < 0:
             raise WrongValue("is negative", "drain_seconds")
         for name in self.__slots__:
-            if name.startswith(("max_", "header_", "idle_", "retry_")) and getattr(self, name) <= 0:
+            if name.startswith(("max_", "header_", "read_", "idle_", "retry_")) and getattr(self, name) <= 0:
                 raise WrongValue("is not positive", name)
 
     def tls(self) -> ssl.SSLContext | None:

@@ -298,6 +298,7 @@ def test_tls_files_that_do_not_load_are_named(
         ({"drain_seconds": -1.0}, "drain_seconds"),
         ({"max_queue": 0}, "max_queue"),
         ({"idle_timeout_seconds": 0.0}, "idle_timeout_seconds"),
+        ({"read_timeout_seconds": 0.0}, "read_timeout_seconds"),
         ({"paths": ("x",)}, "paths"),
     ],
 )
