@@ -783,20 +783,26 @@ static int opensslcmp_load(opensslcmp_library *library, const char *uri, const u
     return 1;
 }
 
-/* A new key: group for EC, bits for RSA. */
-static EVP_PKEY *opensslcmp_generate(opensslcmp_library *library, const char *type, const char *group, unsigned int bits)
+/* A new key: group for EC, bits for RSA; with a uri (RFC 7512) in the token that it names. */
+static EVP_PKEY *opensslcmp_generate(opensslcmp_library *library, const char *type, const char *group, unsigned int bits,
+                                     const char *uri)
 {
     EVP_PKEY *key = NULL;
     EVP_PKEY_CTX *ctx;
-    OSSL_PARAM params[2] = { OSSL_PARAM_construct_end(), OSSL_PARAM_construct_end() };
+    OSSL_PARAM params[4] = { OSSL_PARAM_construct_end(), OSSL_PARAM_construct_end(), OSSL_PARAM_construct_end(),
+                             OSSL_PARAM_construct_end() }, *next = params;
 
     ERR_clear_error();
     library = opensslcmp_in(library);
-    ctx = EVP_PKEY_CTX_new_from_name(library->ctx, type, library->propq);
+    ctx = EVP_PKEY_CTX_new_from_name(library->ctx, type, uri == NULL ? library->propq : "provider=pkcs11");
     if (group != NULL)
-        params[0] = OSSL_PARAM_construct_utf8_string("group", (char *)group, 0);
+        *next++ = OSSL_PARAM_construct_utf8_string("group", (char *)group, 0);
     else if (bits > 0)
-        params[0] = OSSL_PARAM_construct_uint("bits", &bits);
+        *next++ = OSSL_PARAM_construct_uint("bits", &bits);
+    if (uri != NULL) {
+        *next++ = OSSL_PARAM_construct_utf8_string("pkcs11_uri", (char *)uri, 0);
+        *next++ = OSSL_PARAM_construct_utf8_string("pkcs11_key_usage", "digitalSignature", 0);
+    }
     if (ctx != NULL && EVP_PKEY_keygen_init(ctx) == 1 && EVP_PKEY_CTX_set_params(ctx, params) == 1)
         EVP_PKEY_generate(ctx, &key);
     EVP_PKEY_CTX_free(ctx);

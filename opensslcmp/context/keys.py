@@ -15,7 +15,7 @@ Source: RFC 9481, 3; RFC 8692 and RFC 8702 (SHAKE); RFC 9688 (SHA-3); RFC 9881 (
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -365,7 +365,7 @@ class PrivateKey:
         return cls(pointer, library)
 
     @classmethod
-    def generate(cls, kind: str = "ec:P-256", *, library: Library | None = None) -> PrivateKey:
+    def generate(cls, kind: str = "ec:P-256", *, library: Library | None = None, uri: str | None = None) -> PrivateKey:
         """A new key.
 
         Args:
@@ -374,6 +374,8 @@ class PrivateKey:
                 siblings up to ``slh-dsa-shake-256f``.
 
             library: where it is made, by default the process's own.
+            uri: ``pkcs11:token=T;object=NAME?pin-source=file:...`` (RFC 7512): made in that token, under that name, which it
+                never leaves. The provider ``pkcs11`` must be loaded.
 
         Raises:
             ValueError: no such kind.
@@ -397,10 +399,14 @@ class PrivateKey:
                 raise ValueError("an RSA key must have 2048 to 16384 bits")
         elif type_ not in _KINDS or detail:
             raise ValueError(f"no such kind of key: {kind}")
-        pointer = lib.opensslcmp_generate(native(library), type_.encode(), group or ffi.NULL, bits)
+        pointer = lib.opensslcmp_generate(
+            native(library), type_.encode(), group or ffi.NULL, bits, ffi.NULL if uri is None else uri.encode()
+        )
         if not pointer and type_.startswith(_SINCE_3_5) and not has("3.5"):
             drain()
             raise Unsupported(kind, "3.5")
+        if not pointer and uri is not None:
+            raise OpenSSLError(_without_pins(drain()), "no key is made in the token")
         return cls(own(pointer, lib.EVP_PKEY_free), library)
 
     @property
@@ -485,9 +491,8 @@ class PrivateKey:
         secret = password_of(password)
         out = ffi.new("unsigned char **")
         length = ffi.new("size_t *")
-        check(
-            lib.opensslcmp_pem(self._ptr, ffi.NULL if secret is None else secret, len(secret or b""), out, length) == 1
-        )
+        if lib.opensslcmp_pem(self._ptr, ffi.NULL if secret is None else secret, len(secret or b""), out, length) != 1:
+            raise OpenSSLError(drain(), "the key does not leave its provider")
         try:
             return bytes(ffi.buffer(out[0], length[0]))
         finally:
@@ -553,9 +558,25 @@ def load_store(source: Any, password: Password = None, library: Library | None =
         # The queue may name algorithms and files, never a password; but a URI may hold a PIN.
         queue = drain()
         if uri is not None and b"pin" in uri:
-            queue = [entry.partition(" (")[0] for entry in queue]
-        raise OpenSSLError(queue, "the key does not load: not a key, or a wrong or missing password")
+            queue = _without_pins(queue)
+        raise OpenSSLError(queue, _why_not(uri, secret, library))
     return pointer, split(ders)
+
+
+def _why_not(uri: bytes | None, password: bytes | None, library: Library | None) -> str:
+    """Why a key does not load, in words that a person can act on."""
+    if uri is None or uri.startswith(b"file:"):
+        given = "it is encrypted and no password was given" if password is None else "the password is another one"
+        return f"the key does not load: wrong or missing password ({given}), or not a key"
+    scheme = uri.partition(b":")[0].decode()
+    if lib.opensslcmp_library_has(native(library), scheme.encode()) != 1:
+        return f"no provider {scheme} is loaded: Library(providers=['default', '{scheme}']) or openssl.cnf loads one"
+    return f"nothing is found under this {scheme} URI, or the PIN is wrong or missing"
+
+
+def _without_pins(queue: Iterable[str]) -> list[str]:
+    """The entries without their data, which may quote a URI."""
+    return [entry.partition(" (")[0] for entry in queue]
 
 
 def split(ders: bytes) -> list[bytes]:

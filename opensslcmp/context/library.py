@@ -182,10 +182,15 @@ def digest(name: str, data: bytes, library: Library | None = None) -> bytes:
     return bytes(ffi.buffer(out, length[0]))
 
 
+# A token's module is one for the process: when one library goes, the others still need it (provider-pkcs11(7)).
+_DEFAULTS = {"pkcs11": {"pkcs11-module-quirks": "no-deinit"}}
+
+
 def _configuration(settings: Mapping[str, Mapping[str, str]]) -> str:
     lines = ["openssl_conf = opensslcmp", "[opensslcmp]", "providers = opensslcmp_providers", "[opensslcmp_providers]"]
     lines += [f"{_word(name)} = opensslcmp_{number}" for number, name in enumerate(settings)]
-    for number, values in enumerate(settings.values()):
+    for number, (name, given) in enumerate(settings.items()):
+        values = _DEFAULTS.get(name, {}) | dict(given)
         lines += [f"[opensslcmp_{number}]", *(f"{_word(key)} = {_value(value)}" for key, value in values.items())]
         # Last: by then the provider finds its settings.
         lines.append("activate = 1")

@@ -30,7 +30,7 @@ int opensslcmp_sign(opensslcmp_library *, EVP_PKEY *, const char *, int, const u
 
 int opensslcmp_load(opensslcmp_library *, const char *, const unsigned char *, size_t, const char *, int, EVP_PKEY **, unsigned char **,
                     size_t *);
-EVP_PKEY *opensslcmp_generate(opensslcmp_library *, const char *, const char *, unsigned int);
+EVP_PKEY *opensslcmp_generate(opensslcmp_library *, const char *, const char *, unsigned int, const char *);
 int opensslcmp_spki(EVP_PKEY *, unsigned char **, size_t *);
 int opensslcmp_pem(EVP_PKEY *, const char *, int, unsigned char **, size_t *);
 void opensslcmp_free_secret(unsigned char *, size_t);
