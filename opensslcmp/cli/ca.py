@@ -338,5 +338,5 @@ def open_ca(directory: Path) -> CA:
         return CA.open(directory)
     except FileNotFoundError as error:
         raise InputError(f"there is no CA in {directory}: {error.filename or error} is missing") from None
-    except (OpenSSLError, ValueError) as error:
+    except (ConnectionError, OpenSSLError, ValueError) as error:
         raise InputError(f"the CA in {directory} does not open: {error}") from None

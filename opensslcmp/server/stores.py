@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from opensslcmp.server.store import Store
+from opensslcmp.server.tables import WrongValue
 
 __all__ = ["StoreSettings", "open_store"]
 
@@ -33,11 +34,12 @@ class StoreSettings:
 
     def __post_init__(self) -> None:
         if self.url is not None and not self.url.startswith(("postgresql://", "postgres://")):
-            raise ValueError("url is not one of a PostgreSQL database, such as postgresql://ca@db.example/ca")
+            raise WrongValue("is not that of a PostgreSQL database, such as postgresql://ca@db.example/ca", "url")
         if not 1 <= self.pool_size <= 1000:
-            raise ValueError("pool_size is not from 1 to 1000")
-        if not 0 < self.timeout_seconds <= 3600 or not 0 < self.statement_timeout_seconds <= 3600:
-            raise ValueError("a timeout of the store is not from 0 to 3600 seconds")
+            raise WrongValue("is not between 1 and 1000", "pool_size")
+        for name in ("timeout_seconds", "statement_timeout_seconds"):
+            if not 0 < getattr(self, name) <= 3600:
+                raise WrongValue("is not more than 0 and at most 3600", name)
 
     @property
     def place(self) -> str:
@@ -53,21 +55,27 @@ def open_store(settings: StoreSettings, directory: Path) -> Store:
 
     Raises:
         ImportError: PostgreSQL without ``opensslcmp[postgres]``.
-        OSError, ValueError: it cannot be opened, or was made by a newer version.
+        ConnectionError: PostgreSQL cannot be reached, or refuses.
+        OSError, ValueError: it cannot be opened, or was made by a newer version of this package.
     """
     if settings.url is None:
         from opensslcmp.server.sqlstore import SQLStore
 
         return SQLStore(directory / "ca.db")
     try:
+        import psycopg
+
         from opensslcmp.server.postgres import PostgresStore
     except ImportError as error:
         raise ImportError(
             "PostgreSQL needs psycopg and libpq: pip install 'opensslcmp[postgres]', and the system's libpq5"
         ) from error
-    return PostgresStore(
-        settings.url,
-        pool_size=settings.pool_size,
-        timeout_seconds=settings.timeout_seconds,
-        statement_timeout_seconds=settings.statement_timeout_seconds,
-    )
+    try:
+        return PostgresStore(
+            settings.url,
+            pool_size=settings.pool_size,
+            timeout_seconds=settings.timeout_seconds,
+            statement_timeout_seconds=settings.statement_timeout_seconds,
+        )
+    except psycopg.Error as error:
+        raise ConnectionError(f"{settings.place}: {str(error).strip()}") from error
