@@ -622,9 +622,9 @@ def key_is_one_that_is_certified(check: Check) -> str | None:
     return None
 
 
-@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9483, 4.1.1", bodies=REQUESTS)
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9483, 4.1.1", bodies=REQUESTS - {B.KUR})
 def subject_or_san_is_there(check: Check) -> str | None:
-    """The request has a subject or a subjectAltName."""
+    """The request has a subject or a subjectAltName; a kur without has those of the old certificate."""
     request = check.request
     if (request.subject or b"0\0") != b"0\0" or any(each.oid == _SAN for each in request.extensions):
         return None

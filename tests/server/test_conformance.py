@@ -53,7 +53,7 @@ from tests.server.device import (
     said,
     status_of,
 )
-from tests.server.world import World
+from tests.server.world import World, other_ca
 
 B, F, S = BodyType, FailureInfo, PKIStatus
 EVERY = pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
@@ -215,6 +215,14 @@ def test_every_refusal_is_answered_to_the_letter(
     assert said(signing.ask(B.KUR, crmf(KEYS[0]))) == (B.KUP, F.BAD_CERT_TEMPLATE)
     signing.begin()
     assert said(signing.send(B.RR, [revocation(b"" or device.enroll(KEYS[1], "CN=other"))])) == (B.RP, F.NOT_AUTHORIZED)
+
+
+def test_the_chain_follows_the_protection_certificate(checked: Callable[..., tuple[World, Device]]) -> None:
+    world, device = checked(ca_chain=[other_ca()[0]])
+    answer = device.ask(B.IR, crmf(KEYS[0]), implicit=True)
+    assert [der(each) for each in answer.content().ca_pubs] == [other_ca()[0]]
+    answer = device.signing(certificate_of(answer), KEYS[0]).ask(B.CR, crmf(KEYS[1]))
+    assert answer.extra_certs == (world.ca.certificate, other_ca()[0])
 
 
 def test_what_waits_is_answered_to_the_letter(checked: Callable[..., tuple[World, Device]]) -> None:
@@ -557,6 +565,22 @@ def test_what_changed_is_told_in_words_with_granted_with_mods(world: World) -> N
     status = answer.content().response[0].status
     assert (status.status, status.failures) == (S.GRANTED_WITH_MODS, ())
     assert status.text == ("authorityKeyIdentifier is the CA's",)
+
+
+@pytest.mark.parametrize("subject", [None, b"\x30\x00"])
+def test_an_update_that_names_nobody_is_for_who_signed_it(world: World, subject: bytes | None) -> None:
+    device = world.device()
+    names = extension(x509.SubjectAlternativeName([x509.DNSName("a.example")]))
+    old = device.enroll(KEYS[0], extensions=[names])
+    new = certificate_of(device.signing(old, KEYS[0]).ask(B.KUR, crmf(KEYS[1], subject)))
+    assert facts(new).subject == facts(old).subject
+    certificate = x509.load_der_x509_certificate(new)
+    assert certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value == names_of(old)
+
+
+def names_of(certificate: bytes) -> x509.SubjectAlternativeName:
+    found = x509.load_der_x509_certificate(certificate).extensions
+    return found.get_extension_for_class(x509.SubjectAlternativeName).value
 
 
 def test_the_certificate_we_give_is_what_was_asked_for_in_der(world: World) -> None:
