@@ -84,19 +84,20 @@ def program_version() -> tuple[int, int]:
 
 
 class _Waiting:
-    """An authority that lets everybody wait once, for no time at all."""
+    """An authority that lets everybody wait once, for no time at all, or for ever."""
 
-    def __init__(self, ca: CA) -> None:
+    def __init__(self, ca: CA, *, ever: bool = False) -> None:
         self._ca = ca
+        self._ever = ever
         self._seen: set[bytes] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ca, name)
 
     def issue(self, request: CertificateRequest) -> Any:
-        if request.transaction_id not in self._seen:
+        if self._ever or request.transaction_id not in self._seen:
             self._seen.add(request.transaction_id)
-            return Pending(check_after_seconds=0, reference=b"once")
+            return Pending(check_after_seconds=6000 * self._ever, reference=b"once")
         return self._ca.issue(request)
 
 
@@ -129,6 +130,7 @@ class World:
         self.responder = Responder(self.ca, store, self.ca.signer, **options)
         self._responders = {
             "/waits": Responder(_Waiting(self.ca), store, self.ca.signer, **options),
+            "/waits/on": Responder(_Waiting(self.ca, ever=True), store, self.ca.signer, **options),
         }
         self._server = self._listen()
         self._secure = self._listen()

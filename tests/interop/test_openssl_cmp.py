@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from opensslcmp.asn1 import admit
+from opensslcmp.cli.cmp.arguments import items, parse
+from opensslcmp.cli.cmp.commands import Command
+from opensslcmp.cli.cmp.log import Log
 from opensslcmp.cli.cmp.table import OPTIONS, usage
+from opensslcmp.cli.cmp.transfer import Transfer
+from opensslcmp.errors import TimedOut
 from tests.interop.cmp_programs import PEM, PKCS8, PLAIN, Case, World, make_world, program_version
 
 V35 = (3, 5)
@@ -496,3 +502,110 @@ def test_central_key_generation(world: World) -> None:
     else:
         assert ours.sent == []
         assert "3.5" in ours.err
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("required", "status"), [(1, 0), (2, 1)])
+def test_a_server_that_closes_connections_is_refused_only_if_they_must_persist(
+    world: World, required: int, status: int
+) -> None:
+    world.keep_alive = False
+    try:
+        for ours in (True, False):
+            ran = world.run(f'-config "" -cmd ir {{mac}} {{new}} -keep_alive {required}', ours=ours)
+            assert ran.status == status, ran
+    finally:
+        world.keep_alive = True
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("-csr no.csr", "no.csr"),
+        ("-csr new.key", "PKCS#10"),
+        ("-trusted no.pem", "no.pem"),
+        ("-trusted new.key", "new.key"),
+        (r"-recipient /CN=x\\", "backslash"),
+        ("-recipient /CN", "no ="),
+        ("-recipient /C=Germany", "recipient"),
+        ("-sans bäd.example", "sans"),
+        ("-geninfo 1.2.3:int:x", "not a number"),
+        ("-geninfo nonsense:int:1", "nonsense"),
+        ("-proxy 127.0.0.1:99999", "port"),
+        ("-config broken.cnf", "line 1"),
+        ("-config numbers.cnf -section numbers", "as a number"),
+        ("-reqexts x -config openssl.cnf", "[x]"),
+        ("-reqout no/where", "where"),
+        ("-help=1", "value"),
+    ],
+)
+def test_what_cannot_be_used_is_named(world: World, options: str, words: str) -> None:
+    broken = {"broken.cnf": b"nonsense\n", "numbers.cnf": b"[numbers]\ndays = many\n"}
+    ran = world.run(f'-config "" -cmd ir {{mac}} {{new}} {options}', ours=True, before=broken)
+    assert ran.status == 1
+    assert words in ran.err
+
+
+def test_a_password_is_asked_for_at_a_terminal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def getpass(prompt: str) -> str:
+        asked.append(prompt)
+        return "pw"
+
+    monkeypatch.setattr("opensslcmp.cli.cmp.sources.getpass.getpass", getpass)
+    monkeypatch.setattr("opensslcmp.cli.cmp.sources.Sources._has_terminal", staticmethod(lambda: True))
+    command = f'-config "" -cmd ir {{mac}} -newkey locked.key -subject /CN=x {OUT}'
+    assert world.run(command, ours=True).status == 0
+    assert asked == ["Password of -newkey locked.key: "]
+    assert world.run(f"{command} -batch", ours=True).status == 1
+    assert len(asked) == 1
+
+
+def test_polling_ends_with_the_total_timeout(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, slept, left = Log(), list[float](), Transfer.left
+    monkeypatch.chdir(world.files)
+    monkeypatch.setattr(Transfer, "left", lambda self: left(self) - sum(slept))
+    words = world.words(
+        '-config "" -cmd ir {mac} {new} -path waits/on -total_timeout 60 -certout ' + str(tmp_path / "c")
+    )
+    command = Command(parse(words, log), log, sleep=slept.append)
+    with pytest.raises(TimedOut):
+        command.run()
+    assert [round(seconds) for seconds in slept] == [55]
+    assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_ends_with_its_own_status(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Command) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Command, "run", interrupt)
+    assert world.run('-config "" -cmd ir {mac} {new}', ours=True).status == 130
+
+
+def test_a_root_that_the_old_key_did_not_sign_is_not_written(world: World) -> None:
+    command = '-config "" -cmd genm {mac} -infotype rootCaCert -newwithnew nn.pem -oldwithold '
+    refused = world.run(command + "other.pem", ours=True)
+    fine = world.run(command + "ca.pem", ours=True)
+    assert fine.status == 0
+    assert "nn.pem" not in refused.files
+
+
+def test_files_of_an_earlier_run_do_not_pass_for_an_answer(world: World) -> None:
+    command = '-config "" -cmd genm {mac} -infotype crlStatusList -oldcrl ca.crl -crlout stale.pem'
+    assert world.run(command, ours=True).files == {"stale.pem": "gone"}
+    command = '-config "" -cmd genm {mac} -infotype rootCaCert -oldwithold ca.pem -newwithnew stale.pem'
+    assert world.run(command, ours=True).files == {"stale.pem": "gone"}
+
+
+def test_what_a_peer_says_does_not_reach_the_terminal_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Log().info("a\x1b[2Jb")
+    assert capsys.readouterr().out == "CMP info: a\\x1b[2Jb\n"
+
+
+def test_lists_have_commas_or_white_space() -> None:
+    assert items(" a.pem,b.pem  c\\,d.pem ,") == ["a.pem", "b.pem", "c,d.pem"]
+    assert items(None) == []

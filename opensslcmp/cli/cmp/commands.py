@@ -24,6 +24,7 @@ from opensslcmp.errors import ProtectionError, TimedOut, Unsupported
 
 __all__ = ["Command"]
 
+_LAST_POLL_SECONDS = 5.0
 _KINDS = {"ir": BodyType.IR, "cr": BodyType.CR, "kur": BodyType.KUR, "p10cr": BodyType.P10CR}
 
 
@@ -59,8 +60,9 @@ class Command:
 
     def _transaction(self, context: ClientContext, transfer: Transfer) -> None:
         command = self._setup.command
+        transfer.begin()
         if command in _KINDS:
-            self._certificate(context, _KINDS[command])
+            self._certificate(context, transfer, _KINDS[command])
         elif command == "rr":
             context.revoke()
         else:
@@ -69,18 +71,14 @@ class Command:
             self._log.info(f"received {context.status_line}")
         self._save(context, transfer, command)
 
-    def _certificate(self, context: ClientContext, kind: BodyType) -> None:
+    def _certificate(self, context: ClientContext, transfer: Transfer, kind: BodyType) -> None:
         """Get a certificate; the waiting between polls is ours, so that Ctrl-C ends it."""
-        total = self._arguments.number("total_timeout")
-        end = time.monotonic() + total if total else None
         while (seconds := context.try_certificate(kind)) is not None:
-            delay = float(seconds)
-            if end is not None:
-                left = end - time.monotonic()
-                if left <= 0:
-                    raise TimedOut(f"the transaction took longer than {total} seconds")
-                delay = min(delay, left)
-            self._sleep(delay)
+            # The last poll is a little before the end, as OpenSSL has it: it still needs time for an answer.
+            left = transfer.left() - _LAST_POLL_SECONDS
+            if left <= 0:
+                raise TimedOut("the certificate was not there in the time of -total_timeout")
+            self._sleep(min(float(seconds), left))
 
     def _save(self, context: ClientContext, transfer: Transfer, command: str) -> None:
         results = self._results

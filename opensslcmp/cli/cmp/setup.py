@@ -81,8 +81,6 @@ class Setup:
                 context.cache_extra_certs = False
             except Unsupported:
                 log.warn("-no_cache_extracerts has no effect with this OpenSSL; nothing outlives a run anyway")
-        if given.has("total_timeout"):
-            context.total_timeout_seconds = given.number("total_timeout")
         self._server_authentication(context)
         transport = self._transport()
         self._protection(context)
@@ -90,7 +88,7 @@ class Setup:
         self._addresses(context, reference)
         for info in self._general_info():
             context.add_general_info(info)
-        transfer = Transfer(given, transport, float(given.number("msg_timeout")) or self._forever)
+        transfer = Transfer(given, transport, float(given.number("msg_timeout")) or self._forever, self._forever)
         transfer.context = context
         context.transfer = transfer
         return context, transfer

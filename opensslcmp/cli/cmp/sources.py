@@ -193,7 +193,11 @@ class Sources:
             raise InputError(f"-{option}: {source}: {error}") from None
 
     def _may_ask(self) -> bool:
-        return not self._arguments.has("batch") and sys.stdin is not None and sys.stdin.isatty()
+        return not self._arguments.has("batch") and self._has_terminal()
+
+    @staticmethod
+    def _has_terminal() -> bool:
+        return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _attributes(text: str, option: str) -> list[tuple[str, str, bool]]:

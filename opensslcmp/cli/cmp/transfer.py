@@ -9,6 +9,7 @@ Source: openssl-cmp(1), -reqin, -reqout, -rspin, -rspout.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from opensslcmp.asn1 import Message, admit
@@ -16,6 +17,7 @@ from opensslcmp.cli.cmp.arguments import Arguments, items
 from opensslcmp.cli.exits import InputError
 from opensslcmp.context.client import ClientContext
 from opensslcmp.context.message import NativeMessage
+from opensslcmp.errors import TimedOut
 from opensslcmp.transport import Transport
 
 __all__ = ["Saved", "Transfer"]
@@ -32,11 +34,16 @@ class Transfer:
         arguments: the options.
         transport: to the server; None where all answers are in files.
         timeout_seconds: of one round trip.
+        total_seconds: of a transaction.
     """
 
-    def __init__(self, arguments: Arguments, transport: Transport | None, timeout_seconds: float) -> None:
+    def __init__(
+        self, arguments: Arguments, transport: Transport | None, timeout_seconds: float, total_seconds: float
+    ) -> None:
         self._transport = transport
         self._timeout = timeout_seconds
+        self._total = total_seconds
+        self._end = 0.0
         self._files = {name: items(arguments.text(name)) for name in ("reqin", "reqout", "rspin", "rspout")}
         self._from_files = bool(self._files["reqin"] or self._files["rspin"])
         self._only = arguments.path("reqout_only")
@@ -44,6 +51,14 @@ class Transfer:
         self._first = True
         self.context: ClientContext | None = None
         self.answer: Message | None = None
+
+    def begin(self) -> None:
+        """A transaction begins."""
+        self._end = time.monotonic() + self._total
+
+    def left(self) -> float:
+        """Seconds until it must have ended."""
+        return self._end - time.monotonic()
 
     def __call__(self, request: bytes) -> bytes:
         """The answer to one request, DER to DER.
@@ -65,7 +80,10 @@ class Transfer:
         elif self._transport is None:
             raise InputError("there are not enough files in -rspin, and no -server")
         else:
-            answer = self._transport.send(request, self._timeout)
+            left = self.left()
+            if left <= 0:
+                raise TimedOut("the time of -total_timeout is over")
+            answer = self._transport.send(request, min(self._timeout, left))
         if place := self._next("rspout"):
             _write(Path(place), answer)
         self.answer = admit(answer)
