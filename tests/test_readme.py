@@ -108,7 +108,21 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
         assert result.exit_code == 0, result.output
         return result.stdout.strip()
 
-    order = ["ca init", "ca secret", "serve", "enroll", "cmp", "info", "update", "revoke", "inspect", "doctor", "demo"]
+    order = [
+        "ca init",
+        "ca secret",
+        "serve",
+        "enroll",
+        "enroll-many",
+        "renew",
+        "cmp",
+        "info",
+        "update",
+        "revoke",
+        "inspect",
+        "doctor",
+        "demo",
+    ]
     operator = ["ca list", "ca show", "ca revoke", "ca crl", "ca pending"]
     decisions = ["ca approve", "ca reject"]  # tests/cli/test_authority.py has something to decide
     assert sorted(order + operator + decisions) == sorted(EXAMPLES)
@@ -118,6 +132,7 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
     assert EXAMPLES["serve"] == "opensslcmp serve my-ca --port 8080"
     with running("-m", "opensslcmp", "serve", str(tmp_path / "my-ca"), "--port", "0") as (_, host, port):
         place = f"{host}:{port}"
+        (tmp_path / "inventory.csv").write_text("id,subject\ndevice-2,CN=device-2\n")
         for command in order[3:]:
             paste(command, SECRET=secret)
         serial = paste("ca list").split()[0]  # of the certificate that was updated

@@ -12,6 +12,7 @@ code    name         means
 6       BAD_MESSAGE  a message breaks a rule of CMP
 7       INPUT        a file, key, certificate or secret cannot be used
 8       UNSUPPORTED  the linked OpenSSL lacks what was asked for
+9       SOME_FAILED  of several certificates, some failed; what became of each is shown
 130     INTERRUPTED  Ctrl-C
 ======  ===========  =====================================================================
 """
@@ -45,6 +46,7 @@ class Exit(IntEnum):
     BAD_MESSAGE = 6
     INPUT = 7
     UNSUPPORTED = 8
+    SOME_FAILED = 9
     INTERRUPTED = 130
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from opensslcmp.cli.exits import InputError
 from opensslcmp.cli.talk import say
 
-__all__ = ["Outputs", "pem", "read_secret", "sources"]
+__all__ = ["Outputs", "pem", "read_secret", "sources", "sync_directory", "write_durably"]
 
 
 def read_secret(source: str, option: str) -> bytes:
@@ -68,6 +68,36 @@ def sources(values: Iterable[str]) -> list[str]:
 def pem(certificates: Iterable[x509.Certificate]) -> bytes:
     """Certificates in PEM, one after the other."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+
+
+def write_durably(place: Path, content: bytes, *, secret: bool = False) -> None:
+    """Put ``content`` into ``place``, whole or not at all; on return it stays, whatever becomes of the machine.
+
+    Args:
+        secret: of mode 0600; else as the umask has it.
+    """
+    beside = place.with_name(f".{place.name}.{secrets.token_hex(6)}")
+    try:
+        mode = 0o600 if secret else 0o666
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(place)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+    sync_directory(place.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """On return, the names in it stay whatever becomes of the machine (fsync(2))."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Outputs:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from opensslcmp._version import __version__
-from opensslcmp.cli import authority, ca, client, demo, inspecting
+from opensslcmp.cli import authority, ca, client, demo, enroll_many, inspecting, renew
 from opensslcmp.cli.cmp import program
 from opensslcmp.cli.command import EXAMPLES, add_command, make_app
 from opensslcmp.cli.exits import Exit
@@ -102,6 +102,26 @@ add_command(
     example="""
 opensslcmp cmp -cmd ir -server http://127.0.0.1:8080/.well-known/cmp -ref device-1 -secret env:SECRET \\
     -subject /CN=device-1 -newkey device.key -certout device.pem
+""",
+)
+add_command(
+    app,
+    "enroll-many",
+    enroll_many.enroll_many,
+    panel=_CLIENT,
+    example="""
+opensslcmp enroll-many inventory.csv --out fleet --server http://127.0.0.1:8080 \\
+    --ref device-1 --secret env:SECRET --concurrency 16 --report fleet.json
+""",
+)
+add_command(
+    app,
+    "renew",
+    renew.renew,
+    panel=_CLIENT,
+    example="""
+opensslcmp renew fleet --days 30 --server http://127.0.0.1:8080 \\
+    --trusted ca.pem --hook "systemctl reload device"
 """,
 )
 ca_app = make_app("Make a CA in a directory, and look after it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from cryptography import x509
 from opensslcmp.cli.exits import InputError, UsageError
 from opensslcmp.cli.files import read_secret, sources
 from opensslcmp.client.context import Context
+from opensslcmp.client.failover import Retry
 from opensslcmp.credentials import Credential, SharedSecret, Signer
 from opensslcmp.errors import OpenSSLError
 from opensslcmp.transport import TLS
@@ -144,16 +146,22 @@ def make_context(
     validity_days: int = 0,
     default_sans: bool = True,
     sans_critical: bool = False,
+    credential: Credential | None = None,
+    retry: Retry | None = None,
+    max_connections: int = 32,
 ) -> Context:
-    """What the options say, as a Context.
+    """What the options say, as a Context. ``--server`` may name several, with commas.
+
+    Args:
+        credential: instead of what the options say.
 
     Raises:
         UsageError: something is missing or contradicts something else.
         InputError: a key, certificate or secret does not load.
     """
-    url = server_url(options)
+    urls = [server_url(dataclasses.replace(options, server=each)) for each in sources([options.server or ""]) or [""]]
     tls = None
-    if url.startswith("https:"):
+    if any(url.startswith("https:") for url in urls):
         password = read_secret(options.tls_keypass, "--tls_keypass") if options.tls_keypass else None
         tls = TLS(
             trusted=sources(options.tls_trusted),
@@ -162,12 +170,14 @@ def make_context(
             password=password,
             host=options.tls_host,
         )
-    credential = _credential(options)
+    credential = credential or _credential(options)
     if not (options.trusted or options.srvcert or isinstance(credential, SharedSecret) or options.unprotected_errors):
         raise UsageError("--trusted or --srvcert is needed to know the server by")
     try:
         return Context(
-            url,
+            servers=urls,
+            retry=retry,
+            max_connections=max_connections,
             credential=credential,
             trusted=sources(options.trusted),
             untrusted=sources(options.untrusted),

@@ -40,6 +40,7 @@ class Order:
     """A certificate that is wanted. The attributes are arguments of ``Session.enroll``, ``enroll_csr`` or ``update``.
 
     Attributes:
+        key: as in ``Session.enroll``, or a function that gives it, called by who works on the order.
         kind: ``ir``, ``cr``, ``p10cr`` (with ``request``) or ``kur`` (of ``certificate``, by default the signer's own).
         request: PKCS#10 request, for ``p10cr``.
         certificate: to be updated, for ``kur``.
@@ -100,6 +101,7 @@ def fulfil(waits: Waits, context: Context, order: Order) -> Outcome:
     try:
         if order.credential is not None:
             context = context.with_credential(order.credential)
+        key = order.key() if callable(order.key) else order.key
         result: Issued | Pending
         if order.kind == "p10cr":
             if order.request is None:
@@ -118,7 +120,7 @@ def fulfil(waits: Waits, context: Context, order: Order) -> Outcome:
                 waits,
                 context,
                 order.certificate,
-                order.key,
+                key,
                 generate=order.generate,
                 password=order.password,
                 subject=order.subject,
@@ -136,7 +138,7 @@ def fulfil(waits: Waits, context: Context, order: Order) -> Outcome:
                 waits,
                 context,
                 order.subject,
-                order.key,
+                key,
                 kind=order.kind,
                 generate=order.generate,
                 password=order.password,

@@ -65,7 +65,7 @@ def test_shell_completion_is_offered() -> None:
         text=True,
         check=False,
     )
-    assert result.stdout.split() == ["enroll"]
+    assert result.stdout.split() == ["enroll", "enroll-many"]
 
 
 def test_ctrl_c_ends_with_130_and_a_word(tmp_path: Path) -> None:
