@@ -32,7 +32,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import greenlet
 
@@ -105,10 +105,9 @@ def settle(value: Any) -> Any:
 
 
 class Hub:
-    """The greenlets of one event loop (asyncio's, or one like it)."""
+    """The greenlets of one event loop (asyncio's, or one like it). It does not keep the loop alive."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+    def __init__(self) -> None:
         self._tasks: set[asyncio.Future[Any]] = set()
         self._commits: WeakKeyDictionary[Store, _Commits] = WeakKeyDictionary()
         self._claimed: dict[bytes, deque[Resume]] = {}
@@ -119,7 +118,7 @@ class Hub:
         loop = asyncio.get_running_loop()
         found = _hubs.get(loop)
         if found is None:
-            found = _hubs[loop] = Hub(loop)
+            found = _hubs[loop] = Hub()
         return found
 
     # -- greenlets -----------------------------------------------------------------------------------------------
@@ -157,7 +156,7 @@ class Hub:
 
     def watch(self, awaitable: Awaitable[Any], resume: Resume) -> None:
         """Await in a task, then go on."""
-        task = asyncio.ensure_future(awaitable, loop=self.loop)
+        task = asyncio.ensure_future(awaitable)
         self._tasks.add(task)  # asyncio itself holds tasks weakly
 
         def over(task: asyncio.Future[Any]) -> None:
@@ -175,7 +174,7 @@ class Hub:
 
     def handle(self, responder: Responder, der: bytes, peer: Peer) -> asyncio.Future[bytes]:
         """The answer to come; ``Responder.handle_async``."""
-        answer: asyncio.Future[bytes] = self.loop.create_future()
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def done(result: bytes | None, error: BaseException | None) -> None:
             if answer.cancelled():
@@ -209,7 +208,7 @@ class Hub:
         """
         commits = self._commits.get(store)
         if commits is None:
-            commits = self._commits[store] = _Commits(store, self.loop)
+            commits = self._commits[store] = _Commits(store)
         conflict = _sleep(partial(commits.add, change))
         if conflict is not None:
             raise conflict
@@ -227,7 +226,7 @@ class Hub:
         finally:
             waiting = self._claimed[transaction_id]
             if waiting:
-                self.loop.call_soon(waiting.popleft(), None, None)
+                asyncio.get_running_loop().call_soon(waiting.popleft(), None, None)
             else:
                 del self._claimed[transaction_id]
 
@@ -247,9 +246,8 @@ def _swept(_ended: int | None, error: BaseException | None) -> None:
 class _Commits:
     """The changes of one turn of the loop, on their way into one transaction of the store."""
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
-        self._commit_many = store.commit_many
-        self._loop = loop
+    def __init__(self, store: Store) -> None:
+        self._store = ref(store)  # whoever waits for a commit has it
         self._waiting: deque[tuple[Change, Resume]] = deque()
         self._scheduled = False
         self._threads: ThreadPoolExecutor | None = None
@@ -259,7 +257,7 @@ class _Commits:
         self._waiting.append((change, resume))
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_CHANGES))]
@@ -276,17 +274,20 @@ class _Commits:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, "cmp-commit")
         result = self._threads.submit(self._timed, changes)
-        result.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._flushed, resumes, done))
+        loop = asyncio.get_running_loop()
+        result.add_done_callback(lambda done: loop.call_soon_threadsafe(self._flushed, resumes, done))
 
     def _timed(self, changes: list[Change]) -> tuple[float, list[Conflict | None]]:
+        store = self._store()
+        assert store is not None
         began = time.perf_counter()
-        outcomes = self._commit_many(changes)
+        outcomes = store.commit_many(changes)
         return time.perf_counter() - began, outcomes
 
     def _flushed(self, resumes: list[Resume], result: Future[tuple[float, list[Conflict | None]]]) -> None:
         self._scheduled = bool(self._waiting)
         if self._waiting:
-            self._loop.call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._flush)
         if (error := result.exception()) is not None:
             for resume in resumes:
                 resume(None, error)
@@ -392,8 +393,7 @@ class InThreads:
         self._threads.shutdown()
 
     def _call(self, function: Callable[..., T], *arguments: Any) -> T:
-        hub = _hub()
-        if hub is None:
+        if _hub() is None:
             return function(*arguments)
-        done: Awaitable[T] = hub.loop.run_in_executor(self._threads, partial(function, *arguments))
+        done: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments))
         return settle(done)

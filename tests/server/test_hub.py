@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 from opensslcmp.asn1 import Message, admit
 from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
 from opensslcmp.server import hub
+from opensslcmp.server.app import App
 from opensslcmp.server.authority import Authority, CertificateRequest, InfoRequest, Issued, Pending, RevocationRequest
 from opensslcmp.server.hub import InThreads
+from opensslcmp.server.memory import MemoryStore
 from opensslcmp.server.responder import Responder
 from opensslcmp.server.store import Change, Conflict, Store
 from tests.server.device import KEYS, Device, certificate_of, conf, crmf, revocation, said
@@ -305,3 +309,46 @@ def test_publishing_runs_in_a_thread_and_its_failure_is_logged(
     assert len(where) == 1
     assert where[0] != threading.get_ident()
     assert "read-only" in caplog.text
+
+
+def test_a_loop_and_a_store_that_are_done_with_are_let_go(world: World) -> None:
+    loops = []
+    stores = []
+
+    async def main() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        store = MemoryStore()
+        stores.append(weakref.ref(store))
+        other = world.again().beside(store, world.ca)
+        await other.handle_async(request_of(world.device()))
+
+    asyncio.run(main())
+    gc.collect()
+    assert loops[0]() is None
+    assert stores[0]() is None
+
+
+def test_the_application_without_threads_is_asgi_over_handle_async(world: World) -> None:
+    """As any server of ASGI calls it, several requests at once."""
+    app = App(world.responder, threads=0)
+
+    async def ask(request: bytes) -> bytes:
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": request}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/pkixcmp")]
+        scope = {"type": "http", "method": "POST", "path": "/.well-known/cmp", "headers": headers}
+        await app(scope, receive, send)
+        assert sent[0]["status"] == 200
+        body: bytes = sent[1]["body"]
+        return body
+
+    async def main() -> list[bytes]:
+        return list(await asyncio.gather(*(ask(request_of(world.device(), f"CN=d {number}")) for number in range(3))))
+
+    assert [admit(each).body_type for each in asyncio.run(main())] == [B.IP] * 3
