@@ -57,7 +57,7 @@ from opensslcmp.server.responder import Responder
 from opensslcmp.server.revocation import alter
 from opensslcmp.server.rules import ValidationProfile
 from opensslcmp.server.secret_book import Sealer, SecretBook
-from opensslcmp.server.settings import RuleSettings, Settings
+from opensslcmp.server.settings import RuleSettings, Settings, profiles_everywhere
 from opensslcmp.server.store import (
     CertificateRecord,
     Change,
@@ -597,6 +597,8 @@ def open_responder(
         cross_certified = [each for file in who.cross_certified for each in file.certificates]
     if registration_authorities is None:
         registration_authorities = [each.sha256 for each in who.registration_authorities]
+    issuing = settings.issuing if issuing is None else tuple(issuing)
+    everywhere = profiles_everywhere(issuing)
     policies = [each for each in (None if who.is_open else who, policy) if each is not None]
     ca = CA.open(directory, key=key, password=password, profiles=issuing, settings=settings, store=store, clock=clock)
     try:
@@ -613,7 +615,8 @@ def open_responder(
             trust=Trust([*ca.anchors, *anchors], untrusted=ca.chain),
             profile=chosen,
             policy=AllOf(policies) if policies else None,
-            labels=settings.label_policies() if labels is None else labels,
+            labels=settings.label_policies(issuing) if labels is None else labels,
+            unlabelled=LabelPolicy(profiles=everywhere) if everywhere else None,
             registration_authorities=registration_authorities,
             ra_anchors=[each for file in who.ra_anchors for each in file.certificates],
             cross_certification=Trust(others) if (others := list(cross_certified)) else None,

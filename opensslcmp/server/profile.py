@@ -194,6 +194,8 @@ class IssuingProfile:
         allowed_extensions: names of RFC 5280 (``certificatePolicies``) or dotted OIDs of further extensions that are
             issued as they are asked for.
         ca: certificates are for CAs: keyCertSign and cRLSign, and a basicConstraints that says so.
+        by_label_only: to be had only at a label that names it among its profiles, unless it is the default one; so it is
+            with ``ca`` whatever stands here.
         max_path_length: with ``ca``, how many CAs may stand below.
         crl_url: where the CRL is, for cRLDistributionPoints.
         issuer_url: where the CA's certificate is, for authorityInfoAccess.
@@ -225,6 +227,7 @@ class IssuingProfile:
     )
     allowed_extensions: frozenset[str] = frozenset()
     ca: bool = False
+    by_label_only: bool = False
     max_path_length: int = 0
     crl_url: str | None = None
     issuer_url: str | None = None

@@ -188,6 +188,7 @@ class Responder:
         policy: who may ask; None: everybody with a credential that is known.
         labels: what each label in the path selects; another label is refused with badRequest. None: a label selects
             nothing, and the authority finds it in ``peer``.
+        unlabelled: what a path without a label selects, and one with a label that selects nothing.
         registration_authorities: SHA-256 of certificates that may act for others, beside those that the authority
             issued with id-kp-cmcRA.
         ra_anchors: DER of certificates in ``trust``; id-kp-cmcRA counts in what stands below them too.
@@ -220,6 +221,7 @@ class Responder:
         profile: ValidationProfile = RFC9810,
         policy: Policy | None = None,
         labels: Mapping[str, LabelPolicy] | None = None,
+        unlabelled: LabelPolicy | None = None,
         registration_authorities: Iterable[bytes] = (),
         ra_anchors: Iterable[bytes] = (),
         limits: Limits | None = None,
@@ -240,6 +242,7 @@ class Responder:
         self.trust = trust
         self._policy = policy
         self._labels = labels
+        self._unlabelled = unlabelled
         self._cross_certification = cross_certification
         self._accept = ACCEPTED if cross_certification is not None else ACCEPTED - {BodyType.CCR}
         self._signer = protector_for(signer)
@@ -478,7 +481,7 @@ class Responder:
             way.protector = self._signer
         way.verified = verified
         profile.check(Stage.REQUESTER, check)
-        if self._policy is not None or self._labels is not None:
+        if self._policy is not None or self._labels is not None or self._unlabelled is not None:
             self._may_ask(check)
 
     @staticmethod
@@ -568,8 +571,7 @@ class Responder:
             self._refuse_strangers(verified)
         check.issued_here = len(verified.chain) > 1 and self._is_issuer(verified.chain[1])
         check.listed = facts(verified.chain[0]).fingerprint in self._ras
-        delegated = check.issued_here or facts(verified.chain[-1]).fingerprint in self._ra_anchors
-        check.ra = is_ra(verified, self._ras, delegated=delegated)
+        check.ra = self._acts_for_others(verified)
         if (
             check.signer is not None
             and check.signer.state is CertificateState.UPDATING
@@ -580,19 +582,26 @@ class Responder:
             revoked = self.store.revocation(check.signer.key)
             check.signer_held = revoked is not None and revoked.reason is RevocationReason.CERTIFICATE_HOLD
 
+    def _acts_for_others(self, verified: Verified) -> bool:
+        """Whether who signed is an authorised registration authority."""
+        chain = verified.chain
+        issued_here = len(chain) > 1 and self._is_issuer(chain[1])
+        delegated = issued_here or (bool(chain) and facts(chain[-1]).fingerprint in self._ra_anchors)
+        return is_ra(verified, self._ras, delegated=delegated)
+
     def _is_issuer(self, certificate: bytes) -> bool:
         """Whether this certificate is for the key and the name that the authority issues with."""
         about = facts(certificate)
         return (about.subject, about.spki) == self._issuer
 
     def _label(self, peer: Peer) -> LabelPolicy | None:
-        """What the label in the path selects; None when it selects nothing.
+        """What the label in the path selects, or the lack of one; None when it selects nothing.
 
         Raises:
             BadMessage: badRequest, there is no such label.
         """
         if self._labels is None or peer.label is None:
-            return None
+            return self._unlabelled
         label = self._labels.get(peer.label)
         if label is None:
             raise BadMessage(FailureInfo.BAD_REQUEST, "there is no such label")
@@ -610,7 +619,7 @@ class Responder:
             body_type=check.message.body_type if begun is None else begun.body_type,
             peer=check.peer,
             ra=check.ra,
-            approved_by=check.outer,
+            approved_by=check.outer if check.outer is not None and self._acts_for_others(check.outer) else None,
             now=check.now,
         )
         for policy in (self._policy, label.policy if label is not None else None):

@@ -7,7 +7,7 @@ carry ``crl_url`` and ``issuer_url``, so these are there before the first one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +38,7 @@ __all__ = [
     "RuleSettings",
     "ServerSettings",
     "Settings",
+    "profiles_everywhere",
 ]
 
 
@@ -279,13 +280,21 @@ class LabelSettings(Authorisation):
 
     Attributes:
         rules: in place of the server's [rules].
-        profiles: names of issuing profiles that may be had here, the first for who names none by certProfile; empty: all.
+        profiles: names of issuing profiles that may be had here, the first for who names none by certProfile; empty: all
+            but those that are by_label_only.
         implicit_confirm: as in [authority]; absent: as there.
     """
 
     rules: RuleSettings | None = None
     profiles: tuple[str, ...] = ()
     implicit_confirm: bool | None = None
+
+
+def profiles_everywhere(issuing: Iterable[IssuingProfile]) -> tuple[str, ...]:
+    """Names of the profiles that are to be had where no label names them, the default one first; empty when all are."""
+    first, *others = issuing
+    found = [each.name for each in others if not (each.ca or each.by_label_only)]
+    return (first.name, *found) if len(found) < len(others) else ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -365,12 +374,17 @@ class Settings:
         first = self.authority.default_profile or ("default" if "default" in profiles else next(iter(profiles)))
         return (profiles[first], *(profile for name, profile in profiles.items() if name != first))
 
-    def label_policies(self) -> dict[str, LabelPolicy] | None:
-        """What each label selects; None when there are none."""
+    def label_policies(self, issuing: Iterable[IssuingProfile] | None = None) -> dict[str, LabelPolicy] | None:
+        """What each label selects; None when there are none.
+
+        Args:
+            issuing: issuing profiles in place of those of the file.
+        """
+        everywhere = profiles_everywhere(self.issuing if issuing is None else issuing)
         return {
             name: LabelPolicy(
                 validation=self.limits.of(label.rules) if label.rules is not None else None,
-                profiles=label.profiles,
+                profiles=label.profiles or everywhere,
                 policy=None if label.is_open else label,
                 implicit_confirm=label.implicit_confirm,
             )

@@ -21,7 +21,7 @@ from opensslcmp.errors import Rejected
 from opensslcmp.server import IssuingProfile, Peer
 from opensslcmp.server.names import NamePattern, matches_any
 from opensslcmp.server.policy import AllOf, Authorisation, LabelPolicy, Question
-from opensslcmp.server.rules import STRICT
+from opensslcmp.server.rules import RFC9810, STRICT
 from tests.server.device import KEYS, Device, certificate_of, crmf, mac_device, name, poll_request, said, status_of
 from tests.server.test_delay import Patient
 from tests.server.world import World, other_ca
@@ -190,6 +190,27 @@ def test_only_registration_authorities_may_ask_where_the_label_says_so(make: Mak
         ra = device.signing(certificate, KEYS[0])
         ra.handle = lambda der, listed=listed: listed.handle(der, Peer(label="ra"))  # type: ignore[misc]
         assert failure(ra.ask(B.CR, crmf(KEYS[1]))) is expected
+
+
+def test_who_passes_on_is_no_registration_authority_because_a_rule_is_off(make: Make) -> None:
+    label = LabelPolicy(
+        policy=Authorisation(registration_authorities_only=True),
+        validation=RFC9810.but(off=["nested_is_signed_by_an_ra"]),
+    )
+    world = make(labels={"ra": label})
+    device = at(world)
+    certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0], "CN=nobody"), implicit=True))
+    inner = at(world, "ra")
+    request = inner.build(B.IR, [crmf(KEYS[1])])
+    for listed, expected in (((), F.NOT_AUTHORIZED), ([facts(certificate).fingerprint], None)):
+        responder = world.again(labels={"ra": label}, registration_authorities=listed)
+        outer = device.signing(certificate, KEYS[0])
+        outer.handle = lambda der, responder=responder: responder.handle(der, Peer(label="ra"))  # type: ignore[misc]
+        nonce = admit(request).sender_nonce
+        wrapped = outer.build(B.NESTED, [request], transaction_id=inner.transaction_id, sender_nonce=nonce)
+        assert failure(admit(outer.handle(wrapped))) is expected
+        inner = at(world, "ra")
+        request = inner.build(B.IR, [crmf(KEYS[1])])
 
 
 def test_a_tls_client_certificate_may_be_needed(make: Make) -> None:

@@ -10,11 +10,12 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from opensslcmp.asn1 import encode_info, oids
 from opensslcmp.context.certificates import facts
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.enums import BodyType as B
 from opensslcmp.enums import FailureInfo as F
-from opensslcmp.server import CA, Responder, open_responder
+from opensslcmp.server import CA, Peer, Responder, open_responder
 from opensslcmp.server.approval import Approval
 from opensslcmp.server.settings import Settings
 from opensslcmp.server.tables import SettingsError
@@ -284,6 +285,43 @@ default_profile = "device"
         assert server.refused(subject="CN=a,O=Example", extensions=[extension(x509.InhibitAnyPolicy(0))]) is (
             F.UNACCEPTED_EXTENSION
         )
+
+
+def test_profiles_for_cas_are_to_be_had_at_their_label_only(directory: Path, clock: Clock) -> None:
+    text = """
+[profiles.default]
+[profiles.ca]
+ca = true
+[profiles.special]
+by_label_only = true
+[profiles.short]
+"""
+    labels = "[labels.any]\n[labels.ca]\nprofiles = ['ca', 'special']\n"
+    for lines, label, got in (
+        ("", None, {"default", "short"}),
+        ("", "any", {"default", "short"}),
+        (labels, None, {"default", "short"}),
+        (labels, "any", {"default", "short"}),
+        (labels, "ca", {"ca", "special"}),
+    ):
+        server = Server(directory, text + lines, clock)
+        with closing(server.responder) as responder:
+            for name in ("default", "ca", "special", "short"):
+
+                def handle(der: bytes, responder: Responder = responder, label: str | None = label) -> bytes:
+                    return responder.handle(der, Peer(label=label))
+
+                answer = mac_device(handle, clock).ask(
+                    B.IR, crmf(KEYS[0]), general_info=[encode_info(oids.IT_CERT_PROFILE, [name])]
+                )
+                assert said(answer)[1] is (None if name in got else F.BAD_CERT_TEMPLATE), (lines, label, name)
+
+
+def test_a_profile_for_cas_may_be_the_only_one(directory: Path, clock: Clock) -> None:
+    server = Server(directory, "[profiles.ca]\nca = true\n", clock)
+    with closing(server.responder):
+        certificate = server.certificate()
+        assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
 def _usage(**on: bool) -> x509.KeyUsage:
