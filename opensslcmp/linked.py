@@ -5,13 +5,16 @@ True
 """
 
 import json
+import os
 import platform
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version as version_of
+from pathlib import Path
 
 from opensslcmp._native import ffi, lib
 from opensslcmp._native.levels import LEVEL, has
+from opensslcmp._native.providers import provider_names
 from opensslcmp._version import __version__
 
 __all__ = ["Features", "Vulnerability", "features", "vulnerabilities"]
@@ -40,7 +43,7 @@ SINCE = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vulnerability:
-    """A published hole in OpenSSL's CMP, CRMF or HTTP code.
+    """A published hole in OpenSSL's CMP, CRMF or HTTP code, or in CMS as far as CMP uses it.
 
     Attributes:
         id: the CVE number, or a name where none was given.
@@ -72,6 +75,10 @@ class Features:
         note: how far ``vulnerabilities`` can be trusted.
         python: version of the interpreter.
         implementation: of the interpreter.
+        providers: the providers of the process's own library that are active.
+        modules: provider modules that are installed beside the library, such as ``fips``, ``legacy`` and ``pkcs11``.
+        fips: whether the FIPS provider is active.
+        pkcs11: whether keys in a token can be used: the provider ``pkcs11`` is active or installed.
         cffi: version.
         cryptography: version.
     """
@@ -85,6 +92,10 @@ class Features:
     note: str
     python: str
     implementation: str
+    providers: tuple[str, ...]
+    modules: tuple[str, ...]
+    fips: bool
+    pkcs11: bool
     cffi: str
     cryptography: str
 
@@ -103,7 +114,7 @@ class _Known:
     how: str
 
 
-EXAMINED = {(3, 0): 20, (3, 5): 7, (3, 6): 3, (4, 0): 3}
+EXAMINED = {(3, 0): 22, (3, 5): 9, (3, 6): 3, (4, 0): 3}
 """The newest release of each line that the table was made from."""
 
 KNOWN = (
@@ -111,7 +122,7 @@ KNOWN = (
         "CVE-2026-63076",
         "password-based MAC parameters that are no SEQUENCE crash any receiver, unauthenticated",
         (3, 0, 0),
-        {(4, 0): 2},
+        {(3, 0): 22, (3, 5): 8, (4, 0): 2},
         True,
         "the gate refuses such parameters before libcrypto sees the message, in both roles",
     ),
@@ -119,7 +130,7 @@ KNOWN = (
         "CVE-2026-63073",
         "a sender name that differs from the expected one is used as a format string",
         (3, 2, 0),
-        {(4, 0): 2},
+        {(3, 5): 8, (4, 0): 2},
         True,
         "the sender is compared before libcrypto sees the answer",
     ),
@@ -127,7 +138,7 @@ KNOWN = (
         "CVE-2026-63074",
         "extraCerts of unauthenticated messages pile up in the context",
         (3, 0, 0),
-        {(4, 0): 2},
+        {(3, 0): 22, (3, 5): 8, (4, 0): 2},
         True,
         "the gate bounds extraCerts; each transaction has a context of its own; the server does without",
     ),
@@ -151,7 +162,7 @@ KNOWN = (
         "CVE-2026-75805",
         "revCerts in the answer to a revocation by CSR make the client follow a NULL pointer",
         (3, 0, 0),
-        {(4, 0): 3},
+        {(3, 5): 9, (4, 0): 3},
         True,
         "libcrypto is asked for no revocation by CSR",
     ),
@@ -162,6 +173,30 @@ KNOWN = (
         {(4, 0): 3},
         True,
         "certificates are used once before they are shared",
+    ),
+    _Known(
+        "CVE-2026-63072",
+        "opening an EnvelopedData with an AES key wrap writes 8 bytes beyond a buffer",
+        (3, 5, 0),
+        {(3, 5): 8, (4, 0): 2},
+        False,
+        "CMP opens one since 3.5, where a key from the CA is asked for (popo none), and only of a verified answer",
+    ),
+    _Known(
+        "CVE-2026-42768",
+        "opening an EnvelopedData of several recipients tells about its RSA padding (Bleichenbacher)",
+        (3, 5, 0),
+        {(3, 5): 7, (3, 6): 3, (4, 0): 1},
+        False,
+        "CMP opens one since 3.5, where a key from the CA is asked for (popo none), and only of a verified answer",
+    ),
+    _Known(
+        "CVE-2026-34182",
+        "an AuthEnvelopedData with a short tag may be forged",
+        (3, 5, 0),
+        {(3, 5): 7, (3, 6): 3, (4, 0): 1},
+        True,
+        "CMP's fields are EnvelopedData, and nothing decodes them as AuthEnvelopedData",
     ),
     _Known(
         "CVE-2025-9232",
@@ -204,7 +239,12 @@ def features() -> Features:
 
     Source: OpenSSL_version(3), OPENSSL_VERSION_NUMBER(3).
     """
+    providers, modules = provider_names(), _modules()
     return Features(
+        providers=providers,
+        modules=modules,
+        fips="fips" in providers,
+        pkcs11="pkcs11" in providers or "pkcs11" in modules,
         opensslcmp=__version__,
         compiled=_text(_numbers(lib.OPENSSL_VERSION_NUMBER)),
         loaded=ffi.string(lib.OpenSSL_version(0)).decode(),
@@ -217,6 +257,19 @@ def features() -> Features:
         cffi=version_of("cffi"),
         cryptography=version_of("cryptography"),
     )
+
+
+def _modules() -> tuple[str, ...]:
+    """The provider modules in OpenSSL's directory for them (OPENSSL_MODULES(7))."""
+    text = ffi.string(lib.OpenSSL_version(_MODULES_DIR)).decode()
+    place = os.environ.get("OPENSSL_MODULES") or text.partition('"')[2].rpartition('"')[0]
+    try:
+        return tuple(sorted(path.stem for path in Path(place).iterdir() if path.suffix in {".so", ".dylib"}))
+    except OSError:
+        return ()
+
+
+_MODULES_DIR = 8  # OPENSSL_MODULES_DIR of crypto.h
 
 
 def _numbers(version: int) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,9 +66,29 @@ def test_a_fixed_version_has_none_of_them_but_the_one_nobody_fixed() -> None:
     assert affected(3, 2, 0)["CVE-2026-63076"] is True
 
 
-@pytest.mark.parametrize("loaded", [(3, 5, 8), (3, 6, 4), (3, 0, 21), (4, 1, 0)])
+@pytest.mark.parametrize("loaded", [(3, 5, 10), (3, 6, 4), (3, 0, 23), (4, 1, 0)])
 def test_a_version_newer_than_the_table_is_not_judged(loaded: tuple[int, int, int]) -> None:
-    assert affected(*loaded)["CVE-2026-63076"] is None
+    assert affected(*loaded)["caPubs poisoning"] is None
+
+
+def test_holes_of_cms_count_from_where_cmp_uses_it() -> None:
+    assert affected(3, 0, 19)["CVE-2026-63072"] is False
+    assert affected(3, 5, 6)["CVE-2026-34182"] is affected(3, 5, 6)["CVE-2026-42768"] is True
+    assert affected(3, 5, 7)["CVE-2026-63072"] is True
+    assert affected(3, 5, 8)["CVE-2026-63072"] is affected(3, 5, 8)["CVE-2026-42768"] is False
+    assert affected(3, 0, 21)["CVE-2026-63076"] is True
+    assert affected(3, 0, 22)["CVE-2026-63076"] is False
+
+
+def test_the_report_tells_providers_and_what_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "default" in features().providers
+    for name in "fips.so", "pkcs11.so", "README":
+        (tmp_path / name).touch()
+    monkeypatch.setenv("OPENSSL_MODULES", str(tmp_path))
+    found = features.__wrapped__()
+    assert (found.modules, found.pkcs11, found.fips) == (("fips", "pkcs11"), True, False)
+    monkeypatch.setenv("OPENSSL_MODULES", str(tmp_path / "none"))
+    assert features.__wrapped__().modules == ()
 
 
 def test_every_hole_says_whether_and_how_it_is_covered() -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from opensslcmp._native import ffi, lib
 from opensslcmp._native.memory import own
+from opensslcmp._native.providers import provider_names
 from opensslcmp._native.queue import check, drain
 from opensslcmp.errors import OpenSSLError
 
@@ -135,7 +136,7 @@ class Library:
     @property
     def providers(self) -> tuple[str, ...]:
         """Names of the active providers."""
-        return _providers(self._ptr)
+        return provider_names(self._ptr)
 
     def __repr__(self) -> str:
         kind = "private" if self.private else "of the process"
@@ -151,13 +152,7 @@ def active_providers() -> tuple[str, ...]:
 
     Source: OSSL_PROVIDER_do_all(3).
     """
-    return _providers(ffi.NULL)
-
-
-def _providers(pointer: Any) -> tuple[str, ...]:
-    out = ffi.new("char[4096]")
-    lib.opensslcmp_library_providers(pointer, out, 4096)
-    return tuple(ffi.string(out).decode().split())
+    return provider_names()
 
 
 def native(library: Library | None) -> Any:
