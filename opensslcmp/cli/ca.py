@@ -6,7 +6,9 @@ The server is imported when it is needed, so that the other commands start soone
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -234,7 +236,11 @@ def serve(
             say(line)
         return
     load = partial(load_app, directory.absolute(), config and config.absolute(), server.paths, options)
-    run_server(load, server, ready=_ready)
+    if not settings.metrics.enabled or server.workers == 1:
+        run_server(load, server, ready=_ready)
+        return
+    with tempfile.TemporaryDirectory(prefix="opensslcmp-", dir=os.environ.get("RUNTIME_DIRECTORY")) as numbers:
+        run_server(partial(load, metrics_directory=Path(numbers)), server, ready=_ready)
 
 
 def open_settings(directory: Path, config: Path | None = None) -> Settings:
@@ -286,40 +292,58 @@ def _openness(is_open: bool) -> str:
     return "everybody whose credential is known" if is_open else "restricted"
 
 
-def load_app(directory: Path, config: Path | None, paths: tuple[str, ...], options: dict[str, Any]) -> App:
+def load_app(
+    directory: Path,
+    config: Path | None,
+    paths: tuple[str, ...],
+    options: dict[str, Any],
+    metrics_directory: Path | None = None,
+) -> App:
     """The application of a CA's directory; each worker process makes its own."""
     from opensslcmp.server.app import App, Document
     from opensslcmp.server.live import LiveResponder
+    from opensslcmp.server.watching import Watch
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    live = LiveResponder(directory, config=config, **options)
+    watch = Watch(open_settings(directory, config), directory, metrics_directory)
+    live = LiveResponder(directory, config=config, observe=watch, is_open=watch.is_open, **options)
+    watch.begin(live.ca)
 
-    def crl() -> Document:
-        current = live.current_crl()
-        return Document(content=current.content, made_at=current.made_at, good_until=current.good_until)
+    def crl(path: str = "/crl") -> Document:
+        current = live.ca.current_crl(live.ca.crl_paths().get(path))
+        return Document(
+            content=current.content,
+            content_type=b"application/pkix-crl",
+            made_at=current.made_at,
+            good_until=current.good_until,
+        )
 
     def tick() -> None:
         live.sweep()
         live.publish()
+        watch.tick()
+
+    def close() -> None:
+        live.close()
+        watch.close()
 
     def reload() -> bool:
         taken_over = live.reload()
         app.responder = live.responder
         return taken_over
 
-    crl_paths = {"/crl", live.settings.crl_path or "/crl"}
+    documents: dict[str, Callable[[], Document]] = {path: partial(crl, path) for path in live.ca.crl_paths()}
     # A local disk is waited for on the loop's thread, where messages share commits (``hub``); a database in threads.
     over_network = live.settings.store.url is not None
     app = App(
         live.responder,
-        crl=crl,
-        crl_paths=crl_paths,
+        documents=documents | watch.documents(),
         paths=paths,
         max_request_bytes=live.settings.limits.gate.max_message_bytes,
         read_timeout_seconds=live.settings.server.read_timeout_seconds,
         threads=live.settings.store.pool_size if over_network else 0,
         tick=tick,
-        on_close=live.close,
+        on_close=close,
         ready=live.responder.store.revision,
         reload=reload,
     )

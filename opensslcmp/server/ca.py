@@ -519,6 +519,11 @@ class CA:
                 return each.current()
         raise ValueError(f"no CRL is made with a key of generation {generation}")
 
+    @property
+    def crl_name(self) -> str:
+        """Under which name the store has the CRL of the key of today."""
+        return self._crls[0].name
+
     def crl_paths(self) -> dict[str, int]:
         """The generation whose CRL is to be had at a path: ``/crl``, and the path of ``crl_url``; after a rollover more.
 

@@ -101,6 +101,7 @@ class Metrics:
             forked. None: there is this process only. Best in memory (tmpfs), and new for each start of the server.
         store: tells how many transactions are open, and of what age the CRL is.
         certificate: DER of the CA's, whose end is shown.
+        crl: under which name the store has the CRL.
         audit: gives how many events wait to be written, and how many were dropped.
         clock: seconds since 1970.
 
@@ -117,12 +118,14 @@ class Metrics:
         directory: Path | None = None,
         store: Store | None = None,
         certificate: bytes | None = None,
+        crl: str = "crl",
         audit: Callable[[], tuple[int, int]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
         self._store = store
         self._expires = facts(certificate).not_after if certificate is not None else None
+        self._crl = crl
         self._audit = audit
         self._clock = clock
         self._lock = threading.Lock()
@@ -248,7 +251,7 @@ class Metrics:
         gauges: dict[str, tuple[str, float]] = {}
         if self._store is not None:
             gauges["open_transactions"] = ("Transactions that are open.", float(self._store.open_transactions(b"")[0]))
-            if (crl := self._store.publication("crl")) is not None:
+            if (crl := self._store.publication(self._crl)) is not None:
                 gauges["crl_age_seconds"] = ("Since thisUpdate of the CRL.", self._clock() - crl.made_at)
                 gauges["crl_expires_timestamp_seconds"] = ("nextUpdate of the CRL.", crl.good_until)
         if self._expires is not None:
