@@ -110,7 +110,7 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
 
     order = [
         "ca init",
-        "ca secret",
+        "ca secret add",
         "serve",
         "enroll",
         "enroll-many",
@@ -123,12 +123,13 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
         "doctor",
         "demo",
     ]
-    operator = ["ca list", "ca show", "ca revoke", "ca crl", "ca pending"]
+    operator = ["ca list", "ca show", "ca revoke", "ca crl", "ca pending", "ca search", "ca secret list"]
+    operator += ["ca secret rotate", "ca backup", "ca restore", "ca rollover", "ca secret remove"]
     decisions = ["ca approve", "ca reject"]  # tests/cli/test_authority.py has something to decide
     assert sorted(order + operator + decisions) == sorted(EXAMPLES)
     place, serial = PLACE, ""
     paste("ca init")
-    secret = paste("ca secret")
+    secret = paste("ca secret add")
     assert EXAMPLES["serve"] == "opensslcmp serve my-ca --port 8080"
     with running("-m", "opensslcmp", "serve", str(tmp_path / "my-ca"), "--port", "0") as (_, host, port):
         place = f"{host}:{port}"
@@ -137,10 +138,10 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
             paste(command, SECRET=secret)
         serial = paste("ca list").split()[0]  # of the certificate that was updated
         for command in operator[1:]:
-            paste(command)
+            paste(command, PASSPHRASE="a phrase")
 
 
-@pytest.mark.parametrize("name", ["enroll.py", "authority.py"])
+@pytest.mark.parametrize("name", ["enroll.py", "authority.py", "authority_command.py", "authority_http.py"])
 def test_the_examples_run(shell: Shell, name: str) -> None:
     assert shell(f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'examples' / name))}").stdout
 

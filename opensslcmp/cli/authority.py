@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from opensslcmp.cli.ca import AsJSON, Directory, open_ca
 from opensslcmp.cli.exits import InputError, UsageError
+from opensslcmp.cli.operator import record_act
 from opensslcmp.cli.talk import give, give_json, say
 from opensslcmp.enums import RevocationReason
 from opensslcmp.errors import Rejected
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from opensslcmp.server.ca import CA
     from opensslcmp.server.store import Application, CertificateRecord
 
-__all__ = ["approve", "crl", "list_certificates", "pending", "reject", "revoke", "show"]
+__all__ = ["approve", "crl", "describe_certificate", "list_certificates", "pending", "reject", "revoke", "show"]
 
 Serial = Annotated[str, typer.Argument(metavar="SERIAL", help="Serial number in hexadecimal, with or without colons.")]
 ID = Annotated[str, typer.Argument(metavar="ID", help='As "opensslcmp ca pending" shows it.')]
@@ -56,7 +57,8 @@ def _find(ca: CA, serial: str) -> CertificateRecord:
     return record
 
 
-def _certificate(ca: CA, record: CertificateRecord) -> dict[str, Any]:
+def describe_certificate(ca: CA, record: CertificateRecord) -> dict[str, Any]:
+    """A certificate and its state, for people and for JSON."""
     certificate = x509.load_der_x509_certificate(record.certificate)
     revoked = ca.store.revocation(record.key)
     return {
@@ -77,7 +79,7 @@ def list_certificates(directory: Directory, *, as_json: AsJSON = False) -> None:
     on hold are too.
     """
     with _ca(directory) as ca:
-        told = [_certificate(ca, record) for record in ca.store.every_certificate()]
+        told = [describe_certificate(ca, record) for record in ca.store.every_certificate()]
     if as_json:
         give_json(told)
         return
@@ -95,7 +97,7 @@ def show(directory: Directory, serial: Serial, *, as_json: AsJSON = False) -> No
     with _ca(directory) as ca:
         record = _find(ca, serial)
         before = ca.store.certificate(record.updates) if record.updates else None
-        told = _certificate(ca, record) | {
+        told = describe_certificate(ca, record) | {
             "updates": f"{before.serial_number:x}" if before else None,
             "updated_by": [f"{each.serial_number:x}" for each in ca.store.successors(record.key)],
             "transaction_id": record.transaction_id.hex(),
@@ -143,7 +145,8 @@ def revoke(
             done = ca.change_status(record.serial_number, chosen)
         except Rejected as error:
             raise InputError(f"{serial}: {'; '.join(error.text)}") from None
-        told = _certificate(ca, _find(ca, serial))
+        told = describe_certificate(ca, _find(ca, serial))
+    record_act(directory, "revoke", serials=[told["serial"]], reason=chosen.text)
     if as_json:
         give_json(told)
     else:

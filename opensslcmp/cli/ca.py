@@ -27,6 +27,7 @@ from opensslcmp.errors import OpenSSLError
 if TYPE_CHECKING:
     from opensslcmp.server.app import App
     from opensslcmp.server.ca import CA
+    from opensslcmp.server.http_service import Content
     from opensslcmp.server.settings import Settings
 
 __all__ = ["AsJSON", "Directory", "init", "load_app", "open_ca", "open_settings", "secret", "serve"]
@@ -123,6 +124,8 @@ def secret(
     A secret that is made is printed to stdout, once: the database has it only encrypted. Without --subject the client may ask
     for any name.
     """
+    from opensslcmp.cli.operator import record_act
+
     given = None if source is None else read_secret(source, "--secret")
     if remove and (given is not None or single_use or subject is not None or cert_profile):
         raise UsageError("--remove goes alone")
@@ -131,6 +134,7 @@ def secret(
         if remove:
             if not ca.remove_secret(reference):
                 raise InputError(f"there is no secret under {reference}")
+            record_act(directory, "secret remove", reference=reference)
             say(f"the secret of {reference} is forgotten")
             return
         try:
@@ -139,6 +143,7 @@ def secret(
             raise InputError(f"{reference}: {error}") from None
     finally:
         ca.close()
+    record_act(directory, "secret add", reference=reference)
     if as_json:
         give_json({"reference": reference} | ({"secret": made.decode()} if given is None else {}))
     elif given is None:
@@ -301,6 +306,7 @@ def load_app(
 ) -> App:
     """The application of a CA's directory; each worker process makes its own."""
     from opensslcmp.server.app import App, Document
+    from opensslcmp.server.generations import url_of
     from opensslcmp.server.live import LiveResponder
     from opensslcmp.server.watching import Watch
 
@@ -309,8 +315,11 @@ def load_app(
     live = LiveResponder(directory, config=config, observe=watch, is_open=watch.is_open, **options)
     watch.begin(live.ca)
 
-    def crl(path: str = "/crl") -> Document:
-        current = live.ca.current_crl(live.ca.crl_paths().get(path))
+    def crl(path: str) -> Document | None:
+        generation = live.ca.crl_paths().get(path)
+        if generation is None:
+            return None
+        current = live.ca.current_crl(generation)
         return Document(
             content=current.content,
             content_type=b"application/pkix-crl",
@@ -332,12 +341,18 @@ def load_app(
         app.responder = live.responder
         return taken_over
 
-    documents: dict[str, Callable[[], Document]] = {path: partial(crl, path) for path in live.ca.crl_paths()}
+    # Of keys that are yet to come too, since SIGHUP brings them; there is nothing at their paths before.
+    to_come = range(live.ca.generation + 1, live.ca.generation + 4)
+    crl_paths = {
+        *live.ca.crl_paths(),
+        *(url_of(path, each) for path in ("/crl", live.settings.crl_path or "/crl") for each in to_come),
+    }
+    documents: dict[str, Callable[[], Content]] = {path: partial(crl, path) for path in crl_paths}
     # A local disk is waited for on the loop's thread, where messages share commits (``hub``); a database in threads.
     over_network = live.settings.store.url is not None
     app = App(
         live.responder,
-        documents=documents | watch.documents(),
+        documents={**documents, **watch.documents()},
         paths=paths,
         max_request_bytes=live.settings.limits.gate.max_message_bytes,
         read_timeout_seconds=live.settings.server.read_timeout_seconds,

@@ -11,9 +11,10 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
 from opensslcmp.cli.exits import Exit, exit_code
 from opensslcmp.cli.talk import give_json, say
@@ -22,9 +23,22 @@ from opensslcmp.errors import BadMessage, CMPError, ProtectionError, Rejected, U
 __all__ = ["add_command", "make_app"]
 
 
-def make_app(help_text: str) -> typer.Typer:
-    """A group of commands whose options may be written with dashes or underscores."""
+class _WithDefault(TyperGroup):
+    """A group of which one command is meant where none is named."""
+
+    default: ClassVar[str]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = [self.default, *args]
+        return super().resolve_command(ctx, args)
+
+
+def make_app(help_text: str, default: str | None = None) -> typer.Typer:
+    """A group of commands whose options may be written with dashes or underscores; ``default`` is meant where none is named."""
+    group = type("Group", (_WithDefault,), {"default": default}) if default is not None else TyperGroup
     return typer.Typer(
+        cls=group,
         help=help_text,
         no_args_is_help=True,
         rich_markup_mode="rich",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
 from opensslcmp._version import __version__
-from opensslcmp.cli import authority, ca, client, demo, enroll_many, inspecting, renew
+from opensslcmp.cli import authority, ca, client, demo, enroll_many, inspecting, operator, renew
 from opensslcmp.cli.cmp import program
 from opensslcmp.cli.command import EXAMPLES, add_command, make_app
 from opensslcmp.cli.exits import Exit
@@ -127,16 +127,32 @@ opensslcmp renew fleet --days 30 --server http://127.0.0.1:8080 \\
 ca_app = make_app("Make a CA in a directory, and look after it.")
 app.add_typer(ca_app, name="ca", rich_help_panel=_SERVER)
 add_command(ca_app, "init", ca.init, group="ca", example="opensslcmp ca init my-ca --subject /O=Example/CN=Device-CA")
-add_command(ca_app, "secret", ca.secret, group="ca", example="opensslcmp ca secret my-ca device-1")
-for _command, _function, _example in (
+secret_app = make_app(
+    "Secrets that clients get their first certificates with; add is meant where no other word is said.", "add"
+)
+ca_app.add_typer(secret_app, name="secret")
+_secret_commands: tuple[tuple[str, Callable[..., None], str], ...] = (
+    ("add", ca.secret, "opensslcmp ca secret add my-ca device-1"),
+    ("list", operator.secret_list, "opensslcmp ca secret list my-ca"),
+    ("rotate", operator.secret_rotate, "opensslcmp ca secret rotate my-ca device-1 --overlap 7d"),
+    ("remove", operator.secret_remove, "opensslcmp ca secret remove my-ca device-1"),
+)
+for _command, _function, _example in _secret_commands:
+    add_command(secret_app, _command, _function, group="ca secret", example=_example)
+_ca_commands: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("list", authority.list_certificates, "opensslcmp ca list my-ca"),
+    ("search", operator.search, "opensslcmp ca search my-ca --subject device --expires-before 30"),
     ("show", authority.show, "opensslcmp ca show my-ca 5A:3F:09"),
     ("revoke", authority.revoke, "opensslcmp ca revoke my-ca 5A:3F:09 --reason keyCompromise"),
     ("crl", authority.crl, "opensslcmp ca crl my-ca --out ca.crl"),
     ("pending", authority.pending, "opensslcmp ca pending my-ca"),
     ("approve", authority.approve, "opensslcmp ca approve my-ca 4f0c1d2e3a5b"),
     ("reject", authority.reject, 'opensslcmp ca reject my-ca 4f0c1d2e3a5b --reason "no such device"'),
-):
+    ("rollover", operator.rollover, "opensslcmp ca rollover my-ca --key ec:P-384"),
+    ("backup", operator.backup, "opensslcmp ca backup my-ca my-ca.backup --passphrase env:PASSPHRASE"),
+    ("restore", operator.restore, "opensslcmp ca restore my-ca.backup my-ca-again --passphrase env:PASSPHRASE"),
+)
+for _command, _function, _example in _ca_commands:
     add_command(ca_app, _command, _function, group="ca", example=_example)
 add_command(app, "serve", ca.serve, panel=_SERVER, example="opensslcmp serve my-ca --port 8080")
 add_command(app, "inspect", inspecting.inspect, panel=_TOOLS, example="opensslcmp inspect request.der")

@@ -96,6 +96,11 @@ class SecretBook:
                     self._opened.popitem(last=False)
         return value
 
+    @staticmethod
+    def generate() -> bytes:
+        """A new secret of 20 letters and digits."""
+        return base64.b32encode(os.urandom(13))[:20].lower()
+
     def rotating(self) -> bool:
         """Whether there is a reference now under which two secrets are accepted."""
         return self._clock() < self._store.overlap_until()
@@ -200,5 +205,5 @@ def _named(reference: str | bytes) -> bytes:
 
 def _chosen(secret: str | bytes | None) -> bytes:
     if secret is None:
-        return base64.b32encode(os.urandom(13))[:20].lower()
+        return SecretBook.generate()
     return secret.encode() if isinstance(secret, str) else bytes(secret)
