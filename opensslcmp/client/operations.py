@@ -849,10 +849,9 @@ def revoke(
     if issuer is None or serial_number is None:
         raise ValueError("issuer and serial_number are needed together")
     issuer_der = name_from(issuer)
-    entry = None
-    if reason is not None:
-        code = x509.CRLReason(_REASONS[RevocationReason(reason)])
-        entry = [Extension(extn_id=code.oid, extn_value=code.public_bytes())]
+    # RFC 9483, 4.2: unspecified when there is no reason to tell, and not nothing.
+    code = x509.CRLReason(_REASONS[RevocationReason.UNSPECIFIED if reason is None else RevocationReason(reason)])
+    entry = [Extension(extn_id=code.oid, extn_value=code.public_bytes())]
     details = RevDetails(
         cert_details=CertTemplate(serial_number=serial_number, issuer=tlv(issuer_der)), crl_entry_details=entry
     )

@@ -297,7 +297,7 @@ class Session:
 
         Args:
             certificate: by default the one we sign with; or name it by ``issuer`` and ``serial_number``.
-            reason: why.
+            reason: why; None says unspecified, since RFC 9483 asks for a reason.
             wait: as in ``enroll``.
 
         Source: RFC 9810, 5.3.9; RFC 9483, 4.2.
