@@ -352,7 +352,10 @@ class _Connection(asyncio.Protocol):
         """A connection was accepted, its TLS handshake done."""
         self.transport = transport
         name = transport.get_extra_info("peername")
-        self.address = name[0] if isinstance(name, tuple) and name else ""
+        address = name[0] if isinstance(name, tuple) and name else ""
+        self.address = (
+            address.removeprefix("::ffff:") if "." in address else address
+        )  # one that came by IPv4 is told so
         self.by_proxy = self.front.trusts(self.address)
         tls = transport.get_extra_info("ssl_object")
         self._tls = tls is not None

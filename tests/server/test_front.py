@@ -6,9 +6,12 @@ import asyncio
 import base64
 import resource
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,7 @@ from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.server.app import App, Document
 from opensslcmp.server.front import Bounds
 from opensslcmp.server.peer import Peer
+from opensslcmp.server.server_settings import ServerSettings
 from tests.server.device import KEYS, crmf, said
 from tests.server.front_world import Gate, Serving, serving
 from tests.server.web_client import exchange, post, read_response
@@ -496,3 +500,68 @@ def test_what_takes_longer_than_draining_may_is_cut_off() -> None:
         server.arrives()
         assert server.do(server.front.drain(0.05)) is False
         assert is_closed(under_way)
+
+
+def test_what_arrives_while_draining_is_answered_and_readyz_says_so() -> None:
+    with serving() as server, server.connect() as message, server.connect() as probe:
+        request, question = post(ROOT, b"late"), b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+        message.sendall(request[:20])
+        probe.sendall(question[:10])
+        server.until(lambda: [each._fed for each in server.front.connections] == [20, 10])
+        ending = asyncio.run_coroutine_threadsafe(server.front.drain(20), server.loop)
+        server.until(lambda: server.front.draining)
+        message.sendall(request[20:])
+        assert read_response(message)[::2] == (200, b"echo late")
+        probe.sendall(question[10:])
+        assert read_response(probe)[0] == 503
+        assert ending.result(20) is True
+
+
+def test_tls_files_change_for_new_connections_only(tmp_path: Path) -> None:
+    contexts = []
+    for name in ("one", "two"):
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -out c.pem -keyout c.key"
+        command += f" -subj /CN={name} -addext subjectAltName=IP:127.0.0.1"
+        subprocess.run(command.split(), check=True, capture_output=True, cwd=tmp_path)
+        context = ServerSettings(tls_certificate=tmp_path / "c.pem", tls_key=tmp_path / "c.key").tls()
+        assert context is not None
+        contexts.append(context)
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    with serving(tls=contexts[0]) as server:
+        with server.connect() as plain, anybody.wrap_socket(plain) as first:
+            assert exchange(first, post(ROOT, b"x"))[2] == b"echo x"
+            server.do(server.front.change_tls(contexts[1]))
+            assert exchange(first, post(ROOT, b"y"))[2] == b"echo y"
+            with server.connect() as other, anybody.wrap_socket(other) as second:
+                assert b"two" in (second.getpeercert(binary_form=True) or b"")
+                assert exchange(second, post(ROOT, b"z", "Connection: close"))[2] == b"echo z"
+        assert server.gate.asked[0] == (b"x", Peer(address="127.0.0.1"))
+
+
+def test_the_store_says_which_messages_carry_on(world: World) -> None:
+    device = world.device()
+    device.ask(BodyType.IR, crmf(KEYS[0]))
+    with serving(app=lambda _: App(world.responder, threads=0)) as server:
+        assert server.call(lambda: server.front._knows(BodyType.IR, device.transaction_id))
+        assert not server.call(lambda: server.front._knows(BodyType.CERT_CONF, b"unknown"))
+    with serving(app=lambda _: App(world.responder, threads=1)) as server:
+        assert server.call(lambda: server.front._knows(BodyType.CERT_CONF, b"unknown"))
+        assert not server.call(lambda: server.front._knows(BodyType.IR, device.transaction_id))
+        device.begin()
+        answer = admit(server.ask(post(ROOT, device.build(BodyType.IR, [crmf(KEYS[1], "CN=other")])))[2])
+        assert answer.body_type is BodyType.IP
+
+
+def test_bounds_are_more_than_nothing() -> None:
+    with pytest.raises(ValueError, match="max_headers"):
+        Bounds(max_headers=0)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"), [("unknown", "unknown"), ("192.0.2.1, ::ffff:127.0.0.1", "192.0.2.1")]
+)
+def test_what_is_no_address_is_not_a_proxy_of_ours(forwarded: str, address: str) -> None:
+    with serving(trusted=("127.0.0.1",)) as server:
+        server.ask(post(ROOT, b"x", f"X-Forwarded-For: {forwarded}"))
+        assert server.gate.asked == [(b"x", Peer(address=address))]

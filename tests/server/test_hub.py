@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from opensslcmp.asn1 import Message, admit
+from opensslcmp.asn1 import InfoTypeAndValue, Message, admit, oids
 from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
 from opensslcmp.server import hub
 from opensslcmp.server.app import App
 from opensslcmp.server.authority import Authority, CertificateRequest, InfoRequest, Issued, Pending, RevocationRequest
 from opensslcmp.server.hub import InThreads
 from opensslcmp.server.memory import MemoryStore
+from opensslcmp.server.peer import Peer
 from opensslcmp.server.responder import Responder
 from opensslcmp.server.store import Change, Conflict, Store
 from tests.server.device import KEYS, Device, certificate_of, conf, crmf, revocation, said
@@ -150,7 +151,7 @@ def test_every_method_of_an_authority_may_be_a_coroutine_function(world: World) 
     device.handle = lambda request: asyncio.run(_one(responder, request))
     certificate = device.enroll(KEYS[0])
     device.begin()
-    device.send(B.GENM, [])
+    device.send(B.GENM, [InfoTypeAndValue.make(oids.IT_CA_CERTS)])
     signing = device.signing(certificate, KEYS[0])
     signing.begin()
     signing.send(B.RR, [revocation(certificate)])
@@ -352,3 +353,75 @@ def test_the_application_without_threads_is_asgi_over_handle_async(world: World)
         return list(await asyncio.gather(*(ask(request_of(world.device(), f"CN=d {number}")) for number in range(3))))
 
     assert [admit(each).body_type for each in asyncio.run(main())] == [B.IP] * 3
+
+
+def test_more_changes_than_go_into_one_commit_go_into_several(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_MOST_CHANGES", 2)
+    counting = Counting(world.store, monkeypatch)
+    answers = together(world.responder, *(request_of(world.device(), f"CN=d {number}") for number in range(5)))
+    assert [each.body_type for each in answers] == [B.IP] * 5
+    assert counting.batches == [2, 2, 1]
+
+
+def test_what_is_awaited_outside_of_handle_async_is_a_type_error() -> None:
+    assert hub.settle(3) == 3
+    with pytest.raises(TypeError, match="handle_async"):
+        hub.settle(shortly())
+
+    async def main() -> None:
+        waiting = asyncio.get_running_loop().create_future()
+        with pytest.raises(TypeError, match="handle_async"):
+            hub.settle(waiting)
+
+    asyncio.run(main())
+
+
+def test_who_fails_to_take_its_answer_does_not_disturb_others(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        def done(answer: bytes | None, error: BaseException | None) -> None:
+            raise OSError("gone")
+
+        other = world.responder.handle_async(request_of(world.device(), "CN=other"))
+        hub.Hub.here().begin(world.responder, request_of(world.device()), Peer(), done)
+        assert admit(await other).body_type is B.IP
+
+    asyncio.run(main())
+    assert "an answer could not be handed over" in caplog.text
+
+
+def test_a_sweep_that_fails_is_logged(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(now: float, limit: int) -> list[Any]:
+        raise OSError("no disk")
+
+    monkeypatch.setattr(world.store, "overdue", broken)
+    (answer,) = together(world.responder, request_of(world.device()))
+    assert answer.body_type is B.IP
+    assert "sweeping failed" in caplog.text
+
+
+def test_a_handler_that_raises_is_told_to_who_waits() -> None:
+    async def main() -> None:
+        seen: list[BaseException | None] = []
+
+        def work() -> None:
+            raise OSError("broken")
+
+        hub.Hub.here().start(work, lambda _, error: seen.append(error))
+        assert [str(each) for each in seen] == ["broken"]
+
+    asyncio.run(main())
+
+
+def test_an_authority_in_threads_publishes_when_it_can(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    published: list[bool] = []
+    monkeypatch.setattr(world.ca, "publish", lambda: published.append(True))
+    authority = InThreads(world.ca)
+    authority.publish()
+    silent = InThreads(Wrapping(world, shortly))  # type: ignore[arg-type]
+    silent.publish()
+    assert published == [True]
+    assert authority.signer == world.ca.signer
+    authority.close()
+    silent.close()

@@ -194,8 +194,10 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=place)
 
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
-    openssl("req", "-x509", *key, "-nodes", "-out", "ca.pem", "-keyout", "ca.key", "-subj", "/CN=CA")
-    (place / "san").write_text("subjectAltName=IP:127.0.0.1\n")
+    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    openssl("req", "-x509", *key, "-nodes", "-out", "ca.pem", "-keyout", "ca.key", "-subj", "/CN=CA", *usage)
+    # Python 3.13 wants of a path what RFC 5280 says (VERIFY_X509_STRICT).
+    (place / "san").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
     for name, cipher in (("server", ("-passout", "pass:open sesame")), ("next", ("-nodes",)), ("client", ("-nodes",))):
         openssl("req", "-new", *key, *cipher, "-out", f"{name}.csr", "-keyout", f"{name}.key", "-subj", f"/CN={name}")
         issue = ("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-extfile", "san")
