@@ -69,7 +69,7 @@ from opensslcmp.client.results import (
     crl_of,
     new_certificate_of,
 )
-from opensslcmp.context.certificates import facts, load_certificate
+from opensslcmp.context.certificates import Facts, facts, load_certificate
 from opensslcmp.context.enrollment import EnrollmentRequest, run_enrollment
 from opensslcmp.context.keys import PrivateKey, verify_signature
 from opensslcmp.context.library import Library, digest
@@ -977,10 +977,14 @@ def checked_root_ca_update(old: bytes, content: Any, library: Library | None = N
     Args:
         library: where algorithms come from.
 
+    Checked: newWithOld is by the old root's key and name and for newWithNew's; newWithNew is self-signed; oldWithNew, where it is
+    there, is by the new key and name and for the old ones; key identifiers that are given agree; all are in force, for CAs, and
+    may sign certificates, and so may the old root.
+
     Raises:
         ProtectionError: nothing ties the new root to the old one.
 
-    Source: RFC 9483, 4.3.2.
+    Source: RFC 9483, 4.3.2; RFC 9810, 4.4; RFC 5280, 4.2.1.1 to 4.2.1.3.
     """
     new = der(content.new_with_new)
     cross = None if content.new_with_old is None else der(content.new_with_old)
@@ -997,10 +1001,18 @@ def checked_root_ca_update(old: bytes, content: Any, library: Library | None = N
     # Not by path: without key identifiers OpenSSL takes a root's newWithOld, of equal names, for self-signed.
     for each in (new, cross):
         _current_ca(each)
+    _may_certify(before, "the root held")
+    _same_keys(bridge, after, _authority_key(cross), before)
+    _same_keys(after, after, _authority_key(new), after)
     if back is not None:
-        if facts(back).spki != before.spki:
-            raise ProtectionError("oldWithNew is not for the old key", FailureInfo.SIGNER_NOT_TRUSTED)
+        about = facts(back)
+        if about.spki != before.spki or about.subject != before.subject or about.issuer != after.subject:
+            raise ProtectionError(
+                "oldWithNew is not for the old root, or not by the new", FailureInfo.SIGNER_NOT_TRUSTED
+            )
         _signed_by(back, after.spki, library)
+        _current_ca(back)
+        _same_keys(about, before, _authority_key(back), after)
     return RootCaUpdate(
         new_with_new=certificate_of(new),
         new_with_old=certificate_of(cross),
@@ -1016,8 +1028,36 @@ def _current_ca(certificate: bytes) -> None:
         is_ca = constraints.value.ca
     except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         is_ca = False
-    if not is_ca or not about.not_before <= time.time() <= about.not_after:
-        raise ProtectionError("the new root is no CA, or not valid now", FailureInfo.SIGNER_NOT_TRUSTED)
+    if not is_ca:
+        raise ProtectionError("a certificate of the root's update is no CA's", FailureInfo.SIGNER_NOT_TRUSTED)
+    _may_certify(about, "a certificate of the root's update")
+
+
+_KEY_CERT_SIGN = 0x0400
+
+
+def _may_certify(about: Facts, what: str) -> None:
+    """Raises ``ProtectionError`` unless it is in force, and its keyUsage does not forbid signing certificates."""
+    if not about.not_before <= time.time() <= about.not_after:
+        raise ProtectionError(f"{what} is not valid now", FailureInfo.SIGNER_NOT_TRUSTED)
+    if about.key_usage is not None and not about.key_usage & _KEY_CERT_SIGN:
+        raise ProtectionError(f"{what} may not sign certificates", FailureInfo.SIGNER_NOT_TRUSTED)
+
+
+def _same_keys(about: Facts, twin: Facts, authority: bytes | None, issuer: Facts) -> None:
+    """Raises ``ProtectionError`` when a key identifier that is given is not that of ``twin`` and ``issuer``."""
+    own = about.key_id is None or twin.key_id is None or about.key_id == twin.key_id
+    if not own or not (authority is None or issuer.key_id is None or authority == issuer.key_id):
+        raise ProtectionError("key identifiers of the root's update do not agree", FailureInfo.SIGNER_NOT_TRUSTED)
+
+
+def _authority_key(certificate: bytes) -> bytes | None:
+    """keyIdentifier in authorityKeyIdentifier; None when there is none."""
+    try:
+        found = certificate_of(certificate).extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
+        return None
+    return found.value.key_identifier
 
 
 def _signed_by(signed: bytes, spki: bytes, library: Library | None) -> None:

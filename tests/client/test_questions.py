@@ -124,6 +124,100 @@ def test_a_new_root_that_the_old_one_does_not_vouch_for_is_refused(ask: Ask, tri
     assert caught.value.failure is FailureInfo.SIGNER_NOT_TRUSTED
 
 
+def _made(
+    subject: Entity,
+    issuer: Entity,
+    *,
+    own: bytes | None = None,
+    authority: bytes | None = None,
+    is_ca: bool = True,
+    certifies: bool = True,
+    ended: bool = False,
+    by: str | None = None,
+) -> bytes:
+    """A certificate for ``subject`` by ``issuer``, with whatever is to be wrong in it."""
+    now = datetime.now(UTC)
+    usage = dict.fromkeys(
+        (
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "crl_sign",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject.certificate.subject)
+        .issuer_name(issuer.certificate.subject if by is None else name(by))
+        .public_key(subject.key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(days=-1 if ended else 30))
+        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=certifies, **usage), critical=True)
+    )
+    if own is not None:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier(own), critical=False)
+    if authority is not None:
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier(authority, None, None), critical=False)
+    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+HOSTILE: dict[str, Callable[[Entity, Entity], RootCaKeyUpdateContent]] = {
+    "newWithOld ended": lambda old, new: update(new.der, _made(new, old, ended=True)),
+    "newWithOld is no CA's": lambda old, new: update(new.der, _made(new, old, is_ca=False)),
+    "newWithOld may not sign certificates": lambda old, new: update(new.der, _made(new, old, certifies=False)),
+    "newWithOld names another issuer": lambda old, new: update(new.der, _made(new, old, by="other")),
+    "newWithOld is for another key identifier": lambda old, new: update(new.der, _made(new, old, own=b"other")),
+    "newWithOld is by another key identifier": lambda old, new: update(new.der, _made(new, old, authority=b"other")),
+    "newWithNew ended": lambda old, new: update(_made(new, new, ended=True), _made(new, old)),
+    "newWithNew is no CA's": lambda old, new: update(_made(new, new, is_ca=False), _made(new, old)),
+    "newWithNew may not sign certificates": lambda old, new: update(_made(new, new, certifies=False), _made(new, old)),
+    "newWithNew is by another key identifier": lambda old, new: update(
+        _made(new, new, own=b"new", authority=b"other"), _made(new, old)
+    ),
+    "oldWithNew ended": lambda old, new: update(new.der, _made(new, old), _made(old, new, ended=True)),
+    "oldWithNew is signed by the old key": lambda old, new: update(new.der, _made(new, old), _made(old, old)),
+    "oldWithNew names another issuer": lambda old, new: update(new.der, _made(new, old), _made(old, new, by="other")),
+    "oldWithNew has another key identifier": lambda old, new: update(
+        new.der, _made(new, old), _made(old, new, own=b"other")
+    ),
+    "a damaged newWithOld": lambda old, new: update(new.der, _made(new, old)[:-1] + b"!"),
+}
+
+
+@pytest.mark.parametrize("trick", HOSTILE)
+def test_a_hostile_update_of_a_root_is_refused(ask: Ask, trick: str) -> None:
+    old, new = root(), root()
+    with pytest.raises(ProtectionError) as caught:
+        ask(oids.IT_ROOT_CA_KEY_UPDATE, HOSTILE[trick](old, new)).root_ca_update(old.certificate)
+    assert caught.value.failure is FailureInfo.SIGNER_NOT_TRUSTED
+
+
+def test_an_update_with_all_that_may_be_in_it_is_accepted(ask: Ask) -> None:
+    old, new = root(), root("the new ca")
+    ids = [x509.SubjectKeyIdentifier.from_public_key(each.key.public_key()).digest for each in (old, new)]
+    content = update(
+        _made(new, new, own=ids[1], authority=ids[1]),
+        _made(new, old, own=ids[1], authority=ids[0]),
+        _made(old, new, own=ids[0], authority=ids[1]),
+    )
+    result = ask(oids.IT_ROOT_CA_KEY_UPDATE, content).root_ca_update(old.certificate)
+    assert result is not None
+    assert result.new_with_new.subject == new.certificate.subject
+
+
+def test_a_root_that_is_over_vouches_for_nobody(ask: Ask) -> None:
+    key, new = root(), root()
+    old = _made(key, key, ended=True)
+    with pytest.raises(ProtectionError, match="the root held is not valid now"):
+        ask(oids.IT_ROOT_CA_KEY_UPDATE, update(new.der, cross(new, key))).root_ca_update(old)
+
+
 def test_the_template_of_requests(ask: Ask) -> None:
     template = CertTemplate(subject=tlv(name("device").public_bytes()))
     content = CertReqTemplateContent(cert_template=template, key_spec=[key_spec(3072)])
