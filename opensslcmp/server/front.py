@@ -5,9 +5,10 @@
 It took the place of granian with ASGI. Measured side by side in one run, CPU of the server's processes for an enrollment
 with explicit confirmation (two messages, one connection, SQLite with synchronous FULL), against the in-process Responder
 with a memory store: granian 4.0; this on asyncio's own loop 2.75, on uvloop 2.67. Of these 2.67, 1.67 are the Responder and
-HTTP without a disk (so 0.67 for HTTP and the kernel's TCP), 0.75 SQLite, 0.25 waiting for the disk; shared commits bring the
-last two down when many enroll at once (``benchmarks/``). Besides, granian gives no TLS client certificate, and 1,500 slow
-connections kept it from answering for 10 s.
+HTTP without a disk, 0.75 SQLite, 0.25 waiting for the disk. With 32 connections, where commits are shared and the process
+does not go to sleep after each message, it is 1.4 with the memory store and 1.6 to 1.95 with SQLite (``python -m benchmarks
+service``, on a busy machine). What is Python here takes 14 microseconds for a message, the hub 9; the rest of HTTP is the
+kernel's. Besides, granian gives no TLS client certificate, and 1,500 slow connections kept it from answering for 10 s.
 
 HTTP/1.0 with ``Connection: keep-alive`` keeps its connection, as every client made of OpenSSL asks. Pipelined requests are
 answered in order. Each connection has one deadline at a time: for the head of a request, for its body, for the next one, for
