@@ -6,10 +6,14 @@ Each case runs both programs. Where the machine's ``openssl`` is older than an o
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from opensslcmp.asn1 import admit
 from opensslcmp.cli.cmp.arguments import items, parse
@@ -18,6 +22,7 @@ from opensslcmp.cli.cmp.log import Log
 from opensslcmp.cli.cmp.table import OPTIONS, usage
 from opensslcmp.cli.cmp.transfer import Transfer
 from opensslcmp.errors import TimedOut
+from tests import native_peers as peers
 from tests.interop.cmp_programs import PEM, PKCS8, PLAIN, Case, World, make_world, program_version
 
 V35 = (3, 5)
@@ -609,3 +614,48 @@ def test_what_a_peer_says_does_not_reach_the_terminal_as_it_is(capsys: pytest.Ca
 def test_lists_have_commas_or_white_space() -> None:
     assert items(" a.pem,b.pem  c\\,d.pem ,") == ["a.pem", "b.pem", "c,d.pem"]
     assert items(None) == []
+
+
+@pytest.mark.skipif(program_version() < V35, reason="central key generation came with OpenSSL 3.5")
+@pytest.mark.parametrize("password", ["", "-newkeypass pass:a-password"], ids=["plain", "encrypted"])
+def test_a_key_that_the_ca_made_is_written(world: World, tmp_path: Path, password: str) -> None:
+    """Ours and theirs get the same key from OpenSSL's mock server, whose key generation needs a certificate for it."""
+    root, key, device = peers.new_key(), peers.new_key(), peers.new_key()
+    name = peers.name("Key CA")
+    ca = peers.issue(name, root.public_key(), name, root, ca=True)
+    usage = x509.ExtendedKeyUsage([x509.ObjectIdentifier("1.3.6.1.5.5.7.3.32"), ExtendedKeyUsageOID.EMAIL_PROTECTION])
+    server = peers.issue(peers.name("server"), key.public_key(), name, root, extensions=[usage])
+    client = peers.issue(peers.name("device"), device.public_key(), name, root)
+    files = {
+        "ca.pem": ca.public_bytes(PEM),
+        "srv.pem": server.public_bytes(PEM),
+        "srv.key": key.private_bytes(PEM, PKCS8, PLAIN),
+        "dev.pem": client.public_bytes(PEM),
+        "dev.key": device.private_bytes(PEM, PKCS8, PLAIN),
+    }
+    for place, data in files.items():
+        (tmp_path / place).write_bytes(data)
+    options = "-srv_cert srv.pem -srv_key srv.key -srv_trusted ca.pem -srv_untrusted ca.pem -rsp_cert dev.pem -rsp_key dev.key"
+    command = ["openssl", "cmp", "-config", "", "-port", "0", *options.split()]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as running:
+        assert running.stdout is not None
+        port = next(line.split()[1].rpartition(":")[2] for line in running.stdout if line.startswith("ACCEPT"))
+        try:
+            for ours in (True, False):
+                ran = world.run(
+                    f'-config "" -cmd ir -server 127.0.0.1:{port} -cert dev.pem -key dev.key -trusted ca.pem '
+                    f"-subject /CN=device -certout cert.pem -centralkeygen -newkeyout made.key {password}",
+                    ours=ours,
+                    # libcrypto 3.5 accepts only the first such answer of a process ("unsuitable certificate purpose").
+                    process=True,
+                    before=files,
+                )
+                assert ran.status == 0, ran
+                made = serialization.load_pem_private_key(
+                    (ran.directory / "made.key").read_bytes(), b"a-password" if password else None
+                )
+                assert made.public_key() == device.public_key()
+        finally:
+            running.kill()
