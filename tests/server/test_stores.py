@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from opensslcmp.server.sqlstore import SQLStore
 from opensslcmp.server.store import (
     Application,
     CertificateRecord,
+    CertificateSearch,
     CertificateState,
     Change,
     Conflict,
@@ -344,3 +346,51 @@ def test_a_batch_is_one_transaction_of_sqlite_with_one_statement_of_each_kind(tm
 def test_certificates_are_told_apart_by_issuer_and_number() -> None:
     keys = {certificate_key(issuer, number) for issuer in (b"a", b"b") for number in (0, 1, 127, 128, 255, 256, -1)}
     assert len(keys) == 14
+
+
+def test_certificates_are_searched_by_all_that_is_given_a_page_at_a_time(store: Store) -> None:
+    made = [
+        replace(
+            record(number, CertificateState.VALID if number % 2 else CertificateState.UPDATED),
+            serial_number=number << 8 | 0xA,
+            identity=b"mac:odd" if number % 2 else b"cert:\xff\xfe",
+            issued_at=NOW + number // 2,
+            not_after=NOW + 100 * number,
+        )
+        for number in range(1, 7)
+    ]
+    store.commit(Change(transaction=transaction(), certificates=made))
+
+    def found(**wanted: Any) -> list[int]:
+        return [each.serial_number >> 8 for each in store.search(CertificateSearch(**wanted), 100)]
+
+    assert found() == [1, 2, 3, 4, 5, 6]
+    assert found(states=frozenset({CertificateState.VALID})) == [1, 3, 5]
+    assert found(states=frozenset()) == []
+    assert found(serial="5") == [5]
+    assert found(serial="50a") == [5]
+    assert found(serial="51") == []
+    assert found(identity=b"cert:\xff\xfe") == [2, 4, 6]
+    assert found(identity=b"mac:") == []
+    assert found(issued_after=NOW + 1, issued_before=NOW + 3) == [2, 3, 4, 5]
+    assert found(expires_after=NOW + 200, expires_before=NOW + 400) == [2, 3]
+    pages, after = [], None
+    while page := store.search(CertificateSearch(), 4, after):
+        pages.append([each.serial_number >> 8 for each in page])
+        after = (page[-1].issued_at, page[-1].key)
+    assert pages == [[1, 2, 3, 4], [5, 6]]
+
+
+def test_a_secret_is_replaced_when_it_is_the_one_that_was_seen(store: Store) -> None:
+    old = StoredSecret(reference=b"r", sealed=b"old", created_at=NOW, single_use=True, used_at=NOW, subject="CN=x")
+    assert not store.replace_secret(old, b"old")
+    store.add_secret(old)
+    assert store.overlap_until() == 0.0
+    new = replace(old, sealed=b"new", used_at=None, previous=b"old", previous_until=NOW + 5.5)
+    assert not store.replace_secret(new, b"other")
+    assert store.secret(b"r") == old
+    assert store.replace_secret(new, b"old")
+    assert store.secret(b"r") == new
+    assert not store.replace_secret(new, b"old")
+    store.add_secret(StoredSecret(reference=b"s", sealed=b"s", created_at=NOW))
+    assert store.overlap_until() == NOW + 5.5
