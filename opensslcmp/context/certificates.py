@@ -78,7 +78,7 @@ def load_certificates(
         except OpenSSLError as error:
             if password is not None:
                 raise
-            raise ValueError("there is no certificate in it") from error
+            raise ValueError("there is no certificate in it, or it is encrypted and no password was given") from error
         if not found:
             raise ValueError("there is no certificate in it") from None
         return found

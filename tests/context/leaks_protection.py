@@ -19,6 +19,7 @@ from opensslcmp.asn1 import admit
 from opensslcmp.context.certificates import Trust, load_certificates
 from opensslcmp.context.cipher import seal, unseal
 from opensslcmp.context.keys import PrivateKey, verify_signature
+from opensslcmp.context.library import Library
 from opensslcmp.context.protection import MacProtector, SignatureProtector, verify
 from opensslcmp.credentials import MacParameters, SharedSecret, Signer
 from opensslcmp.errors import CMPError
@@ -49,6 +50,7 @@ _mallinfo2.restype = _Usage
 SECRET = SharedSecret("reference", "correct horse", parameters=MacParameters(iterations=2))
 PBMAC1 = MacProtector(SECRET, MacParameters(scheme="pbmac1", iterations=2))
 SIGNERS = [SignatureProtector(Signer(device(kind), key(kind), [INTER])) for kind in ("ec", "rsa", "ed25519")]
+PSS_SHAKE = SignatureProtector(Signer(device("rsa"), key("rsa"), digest="SHAKE256"))
 SHAKE = SignatureProtector(Signer(device(), key(), digest="SHAKE128"))
 PEM = PrivateKey.load(key()).to_pem("pass")
 P12 = pkcs12.serialize_key_and_certificates(None, key(), device(), [INTER], BestAvailableEncryption(b"pass"))
@@ -112,6 +114,16 @@ def _sealing() -> None:
 
 
 TURNS = 25
+
+
+def _libraries() -> None:
+    """One that comes and goes with what it fetched and decoded."""
+    library = Library(private=True)
+    ours = PrivateKey.load(PEM, "pass", library=library)
+    signature = ours.sign(b"data")
+    verify_signature(ours.public_key_der, ours.signature_algorithm(), b"data", signature, library=library)
+
+
 OPERATIONS: dict[str, Callable[[], Any]] = {
     "pbm": lambda: _mac(MacProtector(SECRET)),
     "pbmac1": lambda: _mac(PBMAC1),
@@ -123,6 +135,8 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "loading": _loading,
     "verification": _verification,
     "sealing": _sealing,
+    "libraries": _libraries,
+    "pss with shake": lambda: _signed(PSS_SHAKE),
 }
 
 
