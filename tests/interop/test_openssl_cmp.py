@@ -446,6 +446,11 @@ def test_an_unset_variable_is_no_secret_here(world: World) -> None:
     assert [kind for _, _, message in theirs.sent for kind in [message["type"]]] == ["ir"]
 
 
+def test_the_configuration_file_may_follow_an_equals_sign(world: World) -> None:
+    ours, theirs = (world.run("-config=openssl.cnf -cmd ir {to}", ours=ours) for ours in (True, False))
+    assert (ours.status, theirs.status) == (0, 1)
+
+
 @pytest.mark.parametrize("infotype", ["caCerts", "certReqTemplate"])
 def test_an_answer_to_genm_without_a_file_is_told(world: World, infotype: str) -> None:
     command = f'-config "" -cmd genm {{mac}} -infotype {infotype}'
