@@ -97,7 +97,9 @@ class AsyncSession:
         if confirm is not None:
             outside = replace(outside, confirm=confirm)
             options["confirm"] = self._greenlets.ask_to_confirm
-        result = await self._greenlets.run(outside, operation, self.context, *arguments, **options)
+        running = self._greenlets.run(outside, operation, self.context, *arguments, **options)
+        del arguments, options  # half a kB each, for as long as it waits
+        result = await running
         return cast("T", result.bound_to(self)) if isinstance(result, Pending) else result
 
     @overload

@@ -278,3 +278,5 @@ def _in_threads(
         stop.set()
         while ended < len(threads):
             ended += outcomes.get() is _END
+        for thread in threads:
+            thread.join()  # it has said its last word

@@ -417,11 +417,13 @@ class Transaction:
         Source: RFC 9810, 5.3.22; RFC 9483, 4.4.
         """
         final = _ANSWERS[body_type]
-        if self._pending is not None:
+        if self._pending is not None and self._pending.asked is not body_type:
             self._pending = replace(self._pending, asked=body_type)
-        encoded = encode_body(body_type, content)
-        answer = self._exchange(body_type, encoded, frozenset((final, BodyType.ERROR)), general_info, pvno)
-        return self._settled(final, answer)
+        accept = frozenset((final, BodyType.ERROR))
+        # No frame that sleeps keeps a message: decoded it takes 3 kB, and thousands may sleep.
+        return self._settled(
+            final, self._exchange(body_type, encode_body(body_type, content), accept, general_info, pvno)
+        )
 
     def resumed(self, message: bytes | None = None) -> Answer:
         """The final answer that a transaction taken up again waits for.
@@ -447,11 +449,11 @@ class Transaction:
         content = encode_body(BodyType.POLL_REQ, [PollReq(cert_req_id=self._waiting)])
         return self._exchange(BodyType.POLL_REQ, content, frozenset((final, BodyType.ERROR, BodyType.POLL_REP)))
 
-    def _settled(self, final: BodyType, answer: Answer) -> Answer:
+    def _settled(self, final: BodyType, answer: Answer | None) -> Answer:
         """The final answer, of which ``answer`` may be a forerunner."""
         polls = 0
         last = False
-        while True:
+        while answer is not None:
             if answer.message.body_type is BodyType.POLL_REP:
                 if last:
                     raise TimedOut(
@@ -466,6 +468,7 @@ class Transaction:
                     # One last try shortly before the end, as OpenSSL does.
                     delay = remaining - min(10.0, remaining / 2)
                     last = True
+                answer = None
                 self._waits.sleep(delay)
             else:
                 self._waiting = _waiting(answer)
@@ -473,11 +476,13 @@ class Transaction:
                     break
                 self._open = True
                 self._stop_if_nobody_waits(self._clamp(0))
+                answer = None
                 if polls:
                     # Still "waiting", and no word about when to ask again: not at once, or we would ask for an hour.
                     self._waits.sleep(min(self._clamp(0), self._remaining()))
             answer = self._poll(final)
             polls += 1
+        assert answer is not None
         if answer.message.body_type is BodyType.ERROR:
             self.close()
             failure, text, status, failures = _error(answer.content)

@@ -189,6 +189,7 @@ async def run(outside: Outside, operation: Callable[..., T], *arguments: Any, **
     task = _task()
     try:
         wish = worker.switch(outside.waits, *arguments, **options)
+        del arguments, options
         while not worker.dead:
             name, about = wish
             try:

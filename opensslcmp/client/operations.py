@@ -384,6 +384,7 @@ def _certificate(
     info += _profile(profile)
     pending = Pending(
         kind=request.body_type,
+        asked=request.body_type,
         public_key=spki,
         popo=request.popo,
         implicit_confirm=ask,
@@ -856,7 +857,7 @@ def revoke(
         cert_details=CertTemplate(serial_number=serial_number, issuer=tlv(issuer_der)), crl_entry_details=entry
     )
     recipient = issuer_der if context.recipient == NULL_DN else None
-    pending = Pending(kind=BodyType.RR, issuer=issuer_der, serial_number=serial_number)
+    pending = Pending(kind=BodyType.RR, asked=BodyType.RR, issuer=issuer_der, serial_number=serial_number)
     with Transaction(waits, context, recipient=recipient, pending=pending, wait=wait) as transaction:
         return _revoked(transaction, transaction.round_trip(BodyType.RR, [details]), issuer_der, serial_number)
 
@@ -918,7 +919,9 @@ def request_info(
 ) -> tuple[Info, ...]:
     """genm. ``Session.request_info`` documents the arguments."""
     asked = [_item(each) for each in items]
-    with Transaction(waits, context, pending=Pending(kind=BodyType.GENM), wait=wait) as transaction:
+    with Transaction(
+        waits, context, pending=Pending(kind=BodyType.GENM, asked=BodyType.GENM), wait=wait
+    ) as transaction:
         return _infos(transaction.round_trip(BodyType.GENM, asked, _profile(profile)))
 
 
