@@ -92,6 +92,8 @@ class MemoryStore:
             return Conflict()
         if any(record.key in self._certificates for record in change.certificates):
             return Conflict()
+        if old is None and change.most_open is not None and self._open.get(new.identity, 0) >= change.most_open:
+            return Conflict()
         if change.secret_used is not None:
             secret = self._secrets.get(change.secret_used)
             if secret is None or secret.used_at is not None:

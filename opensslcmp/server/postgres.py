@@ -22,6 +22,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -44,6 +45,7 @@ T = TypeVar("T")
 logger = logging.getLogger("opensslcmp.server")
 
 _MIGRATION_LOCK = 0x434D5053  # a number of ours among the advisory locks of the database
+_COUNT_LOCK = "SELECT pg_advisory_xact_lock(%s::BIGINT)"
 _ROLLED_BACK = (errors.DeadlockDetected, errors.SerializationFailure)
 _ATTEMPTS = 5
 
@@ -162,11 +164,11 @@ class PostgresStore(RelationalStore):
             with self._connection(deadline) as connection:
                 try:
                     with connection.pipeline():
-                        connection.execute("BEGIN")
+                        connection.execute("BEGIN", prepare=False)
                         result = work(_Binary(connection))
                 except BaseException as error:
                     if not connection.broken:
-                        connection.execute("ROLLBACK")
+                        connection.execute("ROLLBACK", prepare=False)
                     if isinstance(error, psycopg.IntegrityError):
                         raise Conflict from error
                     if isinstance(error, _ROLLED_BACK) and attempts < _ATTEMPTS:
@@ -177,7 +179,7 @@ class PostgresStore(RelationalStore):
                         raise
                 else:
                     try:
-                        connection.execute("COMMIT")
+                        connection.execute("COMMIT", prepare=False)
                     except psycopg.OperationalError as error:
                         if connection.broken:
                             raise _Uncertain from error
@@ -200,7 +202,11 @@ class PostgresStore(RelationalStore):
         return changed
 
     def _apply(self, connection: Any, changes: Sequence[Change]) -> None:
+        bounds = self._bounds(changes)
         with connection.pipeline():
+            # Who opens transactions of one credential counts them one after the other, whichever server it is.
+            for identity in sorted(bounds):
+                connection.execute(_COUNT_LOCK, [int.from_bytes(sha256(identity).digest()[:8], "big", signed=True)])
             cursors = [
                 connection.execute(statement.text, statement.parameters(row))
                 for statement, rows in self._steps(changes)
@@ -208,6 +214,7 @@ class PostgresStore(RelationalStore):
             ]
         if any(cursor.rowcount != 1 for cursor in cursors):
             raise Conflict
+        self._check_bounds(connection, bounds)
 
 
 class _Binary:
@@ -220,7 +227,8 @@ class _Binary:
         self.pipeline = connection.pipeline
 
     def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> psycopg.Cursor[Any]:
-        return self._connection.execute(_sql(statement), parameters, binary=parameters is not None)
+        # Not prepared: what a pipeline that fails did not get to prepare, psycopg takes for prepared.
+        return self._connection.execute(_sql(statement), parameters, prepare=False, binary=parameters is not None)
 
 
 def _dialect() -> Dialect:

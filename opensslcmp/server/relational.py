@@ -191,6 +191,27 @@ class RelationalStore(ABC):
         ]
         return [step for step in steps if step[1]]
 
+    @staticmethod
+    def _bounds(changes: Sequence[Change]) -> dict[bytes, int]:
+        """How many transactions of a credential may be open after these changes."""
+        return {
+            change.transaction.identity: change.most_open
+            for change in changes
+            if change.previous is None and change.most_open is not None and change.transaction.state.is_open
+        }
+
+    def _check_bounds(self, connection: Any, bounds: dict[bytes, int]) -> None:
+        """Return when no credential has more open transactions than it may have.
+
+        Raises:
+            Conflict: one has.
+        """
+        own = self._sql.open_own
+        for identity, most in bounds.items():
+            (count,) = connection.execute(own.text, own.parameters({"identity": identity})).fetchone()
+            if count > most:
+                raise Conflict
+
     def overdue(self, now: float, limit: int) -> list[Transaction]:
         """As ``Store.overdue``."""
         return [_transaction(row) for row in self._rows(self._sql.find_overdue, now=now, most=limit)]

@@ -443,6 +443,8 @@ class Responder:
             version=known.version + 1 if known else 1,
         )
         change.response = response
+        if "open_transactions_are_bounded" in check.profile:
+            change.most_open = check.profile.max_open_per_credential
         self.store.commit(change)
         way.committed_at = self._stopwatch()
         if change.revocations or change.released:

@@ -123,6 +123,7 @@ class SQLStore(RelationalStore):
                 cursor = connection.executemany(statement.text, [statement.parameters(row) for row in rows])
             if cursor.rowcount != len(rows):
                 raise Conflict
+        self._check_bounds(connection, self._bounds(changes))
 
 
 def _write_ahead(connection: Connection) -> None:

@@ -239,6 +239,7 @@ class Change:
         states: key, expected and new state of certificates that are there.
         revocations: new ones.
         released: keys of certificates whose revocation is taken back, or takes another's place by ``revocations``.
+        most_open: of this credential, this one included when it is new; more is a conflict.
         secret_used: reference of a single-use secret that is used up by this, not used before.
     """
 
@@ -251,6 +252,7 @@ class Change:
     revocations: list[Revocation] = field(default_factory=list)
     released: list[bytes] = field(default_factory=list)
     secret_used: bytes | None = None
+    most_open: int | None = None
     now: float = 0.0
 
     def touched(self) -> Iterator[bytes]:

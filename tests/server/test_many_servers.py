@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from opensslcmp.asn1 import admit
 from opensslcmp.context.certificates import Trust
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
@@ -153,6 +156,19 @@ def test_secrets_revocations_and_crls_of_one_server_hold_at_the_others(servers: 
     found = servers.stores[2].certificate(certificate_key(first._subject, record.serial_number))
     assert found is not None
     assert found.state is CertificateState.REVOKED
+
+
+def test_servers_together_open_no_more_transactions_than_a_credential_may_have(servers: Servers) -> None:
+    for each in servers.responders:
+        each.profile = replace(each.profile, max_open_per_credential=4)
+    requests = []
+    for at in range(9):
+        device = servers.device()
+        message = device.build(B.IR, [crmf(KEYS[0], f"CN=device {at}")])
+        requests.append(partial(servers.responders[at % 3].handle, message))
+    kinds = Counter(admit(answer).body_type for answer in at_once(requests))
+    assert kinds == {B.IP: 4, B.ERROR: 5}
+    assert servers.stores[0].certificates() == 4
 
 
 def test_crls_made_by_all_servers_at_once_have_one_number_each(servers: Servers) -> None:

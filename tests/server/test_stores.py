@@ -162,6 +162,27 @@ def test_changes_of_one_thing_in_one_batch_are_made_in_their_order(store: Store)
     assert store.certificate(record(2).key) is None
 
 
+def test_a_store_goes_on_after_any_number_of_conflicts(store: Store) -> None:
+    for at in range(1, 20):
+        number = at % 5 + 1
+        changes = [Change(transaction=transaction(each), certificates=[record(each)]) for each in (number, at + 20)]
+        assert [each is None for each in store.commit_many(changes)] == [at <= 5, True]
+        assert store.certificate(record(at + 20).key) is not None
+
+
+def test_no_more_transactions_of_a_credential_are_opened_than_may_be(store: Store) -> None:
+    changes = [Change(transaction=transaction(at), most_open=3) for at in range(1, 6)]
+    assert [each is None for each in store.commit_many(changes)] == [True] * 3 + [False] * 2
+    with pytest.raises(Conflict):
+        store.commit(changes[4])
+    store.commit(Change(transaction=transaction(6, identity=b"mac:y"), most_open=1))
+    begun = changes[0].transaction
+    closed = replace(begun, state=TransactionState.CLOSED, version=2)
+    store.commit(Change(transaction=closed, previous=begun, most_open=0))
+    store.commit(changes[4])
+    assert store.open_transactions(b"mac:x")[1] == 3
+
+
 def test_many_threads_claim_one_transaction_id_once(store: Store) -> None:
     outcomes: list[bool] = []
 
