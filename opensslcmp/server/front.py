@@ -336,7 +336,7 @@ class _Connection(asyncio.Protocol):
         self._url = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._fed = self._head_bytes = self._headers = self._hosts = 0
-        self._content_type = self._declared = self._known = self._expect = b""
+        self._content_type = self._declared = self._known = self._expect = self._coding = b""
         self._forwarded: dict[bytes, str] | None = None
         self._found: Reply | Reading | Place | None = None
         self._body: list[bytes] = []
@@ -386,6 +386,8 @@ class _Connection(asyncio.Protocol):
                     self._parser.feed_data(data)
                     break
                 except httptools.HttpParserUpgrade as upgrade:
+                    if self._parser is None:  # its head was refused
+                        return
                     # It is answered as if it had not asked for another protocol (RFC 9110, 7.8): llhttp has left its body
                     # alone, so its head comes once more, without that.
                     data = self._head_again() + data[upgrade.args[0] :]
@@ -455,6 +457,8 @@ class _Connection(asyncio.Protocol):
         if self._headers > bounds.max_headers or self._head_bytes > bounds.max_header_bytes:
             self._refuse(plain(431, "the head of the request is too long", _CLOSE))
             return
+        if self._found is not None:  # a trailer: proxies leave those as their clients sent them (RFC 9110, 6.5.1)
+            return
         name = name.lower()
         self._fields.append((name, value))
         if name == b"host":
@@ -463,6 +467,8 @@ class _Connection(asyncio.Protocol):
             self._content_type = value
         elif name == b"content-length":
             self._declared = value
+        elif name == b"transfer-encoding":
+            self._coding = value.lower()
         elif name == b"if-none-match":
             self._known = value
         elif name == b"expect":
@@ -475,7 +481,12 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: what is wrong with it is said before the body comes."""
-        if self._parser is None or self._parser.should_upgrade():
+        if self._parser is None:
+            return
+        if self._parser.get_method() == b"CONNECT":  # to llhttp an upgrade, whatever its fields say
+            self._refuse(plain(405, "CMP is spoken by POST", (b"allow", b"POST"), _CLOSE))
+            return
+        if self._parser.should_upgrade():
             return
         modern = self._parser.get_http_version() != "1.0"
         if self._parser.get_http_version() not in {"1.0", "1.1"}:
@@ -483,6 +494,9 @@ class _Connection(asyncio.Protocol):
             return
         if self._hosts > 1 or (modern and not self._hosts):
             self._refuse(plain(400, "one Host is needed", _CLOSE))  # RFC 9112, 3.2
+            return
+        if self._coding and not (modern and self._coding == b"chunked"):  # RFC 9112, 6.1
+            self._refuse(plain(501, "chunked is the only coding here, in HTTP/1.1", _CLOSE))
             return
         method = self._parser.get_method().decode("ascii")
         found = self.front.routes.route(method, _path(self._url), self._content_type, self._declared, self._known)

@@ -206,6 +206,8 @@ def test_a_document_that_did_not_change_is_not_sent(connection: socket.socket) -
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (f"POST {ROOT} HTTP/1.1\r\nContent-Length: 1\r\n\r\nx".encode(), 400),
+        (b"GET /healthz HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
         (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", 505),
         (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
@@ -250,6 +252,22 @@ def test_an_upgrade_is_not_done_and_the_request_answered(connection: socket.sock
     h2c = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAA")
     assert exchange(connection, post(ROOT, b"x", *h2c))[::2] == (200, b"echo x")
     assert exchange(connection, post(ROOT, b"y", *h2c))[::2] == (200, b"echo y")
+
+
+def test_a_request_to_connect_is_refused_once(server: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    """The parser takes it for an upgrade, whether it asks for one or not."""
+    connect = b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert server.ask(connect)[0] == 405
+    assert server.ask(post(ROOT, b"x").replace(b"POST", b"CONNECT"))[0] == 405
+    assert server.ask(connect + connect)[0] == 405
+    assert server.ask(post(ROOT, b"still there"))[2] == b"echo still there"
+    assert not caplog.records
+
+
+def test_an_upgrade_whose_head_is_refused_is_answered_once(server: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    many = [f"A{number}: b" for number in range(100)]
+    assert server.ask(post(ROOT, b"x", "Connection: upgrade", "Upgrade: h2c", *many))[0] == 431
+    assert not caplog.records
 
 
 def test_a_client_that_ends_its_side_still_gets_its_answer(server: Serving, connection: socket.socket) -> None:
@@ -464,6 +482,16 @@ def test_nobody_else_is_believed() -> None:
     with serving(trusted=("192.0.2.1",)) as server:
         server.ask(post(ROOT, b"x", "X-Forwarded-For: 192.0.2.9", "Forwarded: for=192.0.2.9", CLIENT_CERT))
         assert server.gate.asked == [(b"x", Peer(address="127.0.0.1"))]
+
+
+def test_trailers_tell_nothing_of_who_asks() -> None:
+    chunked = post(ROOT, b"", "X-Forwarded-For: 192.0.2.1", "Transfer-Encoding: chunked").replace(
+        b"Content-Length: 0\r\n", b""
+    )
+    body = b"1\r\nx\r\n0\r\nClient-Cert: :AAAA:\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n"
+    with serving(trusted=("127.0.0.1",)) as server:
+        assert server.ask(chunked + body)[2] == b"echo x"
+        assert server.gate.asked == [(b"x", Peer("192.0.2.1"))]
 
 
 @pytest.mark.parametrize("value", ["x", "::", ":x:", ":====:", "MAMCAQE="])
