@@ -120,6 +120,7 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
         "update",
         "revoke",
         "inspect",
+        "bench",
         "doctor",
         "demo",
     ]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from opensslcmp._version import __version__
-from opensslcmp.cli import authority, ca, client, demo, enroll_many, inspecting, operator, renew
+from opensslcmp.cli import authority, bench, ca, client, demo, enroll_many, inspecting, operator, renew
 from opensslcmp.cli.cmp import program
 from opensslcmp.cli.command import EXAMPLES, add_command, make_app
 from opensslcmp.cli.exits import Exit
@@ -156,6 +156,16 @@ for _command, _function, _example in _ca_commands:
     add_command(ca_app, _command, _function, group="ca", example=_example)
 add_command(app, "serve", ca.serve, panel=_SERVER, example="opensslcmp serve my-ca --port 8080")
 add_command(app, "inspect", inspecting.inspect, panel=_TOOLS, example="opensslcmp inspect request.der")
+add_command(
+    app,
+    "bench",
+    bench.bench,
+    panel=_TOOLS,
+    example="""
+opensslcmp bench http://127.0.0.1:8080 --ref device-1 --secret env:SECRET \\
+    --rate 20 --duration 5 --concurrency 16 --svg bench.svg
+""",
+)
 add_command(app, "doctor", inspecting.doctor, panel=_TOOLS, example="opensslcmp doctor")
 
 

@@ -21,7 +21,7 @@ from opensslcmp.credentials import Credential, SharedSecret, Signer
 from opensslcmp.errors import OpenSSLError
 from opensslcmp.transport import TLS
 
-__all__ = ["ClientOptions", "general_names", "make_context", "server_url"]
+__all__ = ["ClientOptions", "general_names", "make_context", "make_credential", "make_tls", "server_url"]
 
 _SERVER = "Server"
 _WE = "Who we are"
@@ -147,30 +147,22 @@ def make_context(
     default_sans: bool = True,
     sans_critical: bool = False,
     credential: Credential | None = None,
+    tls: TLS | None = None,
     retry: Retry | None = None,
     max_connections: int = 32,
 ) -> Context:
     """What the options say, as a Context. ``--server`` may name several, with commas.
 
     Args:
-        credential: instead of what the options say.
+        credential, tls: instead of what the options say.
 
     Raises:
         UsageError: something is missing or contradicts something else.
         InputError: a key, certificate or secret does not load.
     """
-    urls = [server_url(dataclasses.replace(options, server=each)) for each in sources([options.server or ""]) or [""]]
-    tls = None
-    if any(url.startswith("https:") for url in urls):
-        password = read_secret(options.tls_keypass, "--tls_keypass") if options.tls_keypass else None
-        tls = TLS(
-            trusted=sources(options.tls_trusted),
-            certificate=options.tls_cert,
-            key=options.tls_key,
-            password=password,
-            host=options.tls_host,
-        )
-    credential = credential or _credential(options)
+    urls = _urls(options)
+    tls = tls or make_tls(options)
+    credential = credential or make_credential(options)
     if not (options.trusted or options.srvcert or isinstance(credential, SharedSecret) or options.unprotected_errors):
         raise UsageError("--trusted or --srvcert is needed to know the server by")
     try:
@@ -211,7 +203,36 @@ def make_context(
         raise InputError(f"a key or certificate does not load: {error}") from None
 
 
-def _credential(options: ClientOptions) -> Credential | None:
+def _urls(options: ClientOptions) -> list[str]:
+    named = sources([options.server or ""]) or [""]
+    return [server_url(dataclasses.replace(options, server=each)) for each in named]
+
+
+def make_tls(options: ClientOptions) -> TLS | None:
+    """What the options say about HTTPS; None where no server is reached by it.
+
+    Raises:
+        UsageError: there is no server.
+        InputError: --tls_keypass names no password.
+    """
+    if not any(url.startswith("https:") for url in _urls(options)):
+        return None
+    return TLS(
+        trusted=sources(options.tls_trusted),
+        certificate=options.tls_cert,
+        key=options.tls_key,
+        password=read_secret(options.tls_keypass, "--tls_keypass") if options.tls_keypass else None,
+        host=options.tls_host,
+    )
+
+
+def make_credential(options: ClientOptions) -> Credential | None:
+    """Who we are; None where requests go unprotected.
+
+    Raises:
+        UsageError: the options do not say it, or only half of it.
+        InputError: a secret or password that they name is not there.
+    """
     if options.secret is not None:
         # As with openssl cmp, a secret wins over a certificate, and the certificate's name stands in for a reference.
         if options.ref is None:
