@@ -75,6 +75,9 @@ class ClientOptions:
     out_trusted: Annotated[
         list[str], _option("out_trusted", "What the new certificate's path must end at: files", _TRUST, metavar="FILES")
     ] = field(default_factory=list)
+    unchecked: Annotated[
+        bool, _option("unchecked", "Take a certificate whose names, validity or issuer are not as expected", _TRUST)
+    ] = False
     expect_sender: Annotated[
         str | None, _option("expect_sender", "The only sender that answers may have", _TRUST, metavar="NAME")
     ] = None
@@ -175,6 +178,7 @@ def make_context(
             untrusted=sources(options.untrusted),
             pinned=options.srvcert,
             certificates_trusted=sources(options.out_trusted),
+            check_certificate=not options.unchecked,
             expected_sender=options.expect_sender,
             recipient=options.recipient,
             extra_certificates=sources(options.extracerts),

@@ -58,6 +58,10 @@ class Context:
         crls: revocation lists that the signer's path is checked against.
         pinned: the only certificate that may sign answers; no path is built.
         certificates_trusted: anchors for the *new* certificate, checked before it is confirmed (``-out_trusted``).
+        check_certificate: before a new certificate is confirmed it must be in force, hold the subject and the alternative names
+            that were asked for, unless the server granted with modifications, and be signed by its issuer, where that one
+            is known to be ours or the server's. False is for servers that change them silently, and for devices without a
+            clock. That it is for our key is checked always.
         expected_sender: the only name that may be sender of an answer.
         recipient: of requests; by default the pinned certificate's subject or the credential's issuer.
         extra_certificates: sent along in extraCerts, after the credential's own.
@@ -105,6 +109,7 @@ class Context:
         crls: Iterable[Any] = (),
         pinned: CertificateSource | None = None,
         certificates_trusted: Certificates = (),
+        check_certificate: bool = True,
         expected_sender: NameSource | None = None,
         recipient: NameSource | None = None,
         extra_certificates: Certificates = (),
@@ -184,6 +189,7 @@ class Context:
         self.trust = Trust(self.trusted, crls=crls, untrusted=self.untrusted, library=library) if self.trusted else None
         new_anchors = _load(certificates_trusted)
         self.certificate_trust = Trust(new_anchors, untrusted=self.untrusted, library=library) if new_anchors else None
+        self.check_certificate = check_certificate
         self.expected_sender: bytes | None = None if expected_sender is None else name_from(expected_sender)
         self._given_recipient = recipient
         self.recipient: bytes = self._recipient(recipient)

@@ -53,6 +53,7 @@ from opensslcmp.asn1 import (
     outline,
     tlv,
 )
+from opensslcmp.client.acceptance import Asked, asked, check_issuer, check_names, check_validity
 from opensslcmp.client.context import Context, NameSource, name_from
 from opensslcmp.client.exchange import Answer, Transaction, Waits, identity_of, raise_unless_granted, status_of
 from opensslcmp.client.journal import Entry, State
@@ -382,10 +383,14 @@ def _certificate(
     if ask:
         info.append(encode_info(oids.IT_IMPLICIT_CONFIRM, Null()))
     info += _profile(profile)
+    wanted = asked(request) if context.check_certificate else Asked()
     pending = Pending(
         kind=request.body_type,
         asked=request.body_type,
         public_key=spki,
+        subject=wanted.subject,
+        names=wanted.names,
+        begins=wanted.begins,
         popo=request.popo,
         implicit_confirm=ask,
         label=label,
@@ -433,6 +438,8 @@ def _concluded(
     refusal: Exception | BaseException | None = None
     try:
         _check_key(pending, certificate, outlined[2])
+        if context.check_certificate:
+            _check_certificate(context, pending, answer, certificate, issued, outlined)
         if context.certificate_trust is not None:
             issued = replace(issued, chain=_path(context, answer, certificate))
         if confirm is not None:
@@ -450,6 +457,26 @@ def _concluded(
         raise refusal
     transaction.done(answer.message.der)
     return issued
+
+
+def _check_certificate(
+    context: Context,
+    pending: Pending,
+    answer: Answer,
+    certificate: bytes,
+    issued: Issued,
+    outlined: tuple[bytes, bytes, bytes],
+) -> None:
+    """Raises ``BadMessage`` or ``ProtectionError`` for one that is not as it should be."""
+    subject, issuer, _ = outlined
+    wanted = Asked(pending.subject, pending.names, pending.begins)
+    if issued.status is not PKIStatus.GRANTED_WITH_MODS:
+        check_names(wanted, certificate, subject)
+    check_validity(wanted, issued.certificate)
+    if context.certificate_trust is None:
+        own = () if context.protector is None else context.protector.certificates[1:]
+        pool = (*answer.verified.chain, *own, *context.trusted, *context.untrusted, *_ca_pubs(answer))
+        check_issuer(certificate, issuer, pool, context.library)
 
 
 def _path(context: Context, answer: Answer, certificate: bytes) -> tuple[x509.Certificate, ...]:

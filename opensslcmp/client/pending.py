@@ -47,6 +47,8 @@ class Pending:
         deadline: seconds since 1970 after which waiting makes no sense.
         check_after_seconds: when the server wants to be asked again, clamped to the context's bounds.
         public_key: SubjectPublicKeyInfo that the certificate must be for; None where none is asked for.
+        subject, names: what the certificate must hold of a subject and of alternative names (DER); None leaves it open.
+        begins: when its validity was wished to begin, in seconds since 1970; None for now.
         popo: how possession of the key was proved.
         implicit_confirm: the request asked to waive the confirmation.
         issuer, serial_number: which certificate is to be revoked.
@@ -71,6 +73,9 @@ class Pending:
     deadline: float = 0.0
     check_after_seconds: float = 0.0
     public_key: bytes | None = field(default=None, repr=False)
+    subject: bytes | None = field(default=None, repr=False)
+    names: bytes | None = field(default=None, repr=False)
+    begins: float | None = None
     popo: str = "signature"
     implicit_confirm: bool = False
     issuer: bytes | None = field(default=None, repr=False)
@@ -264,6 +269,9 @@ _FIELDS = {
     "deadline": _Kind(float, _seconds),
     "check_after_seconds": _Kind(float, _seconds),
     "public_key": _octets(1, 100_000),
+    "subject": _octets(2, 10_000),
+    "names": _octets(2, 100_000),
+    "begins": _Kind(float, _seconds),
     "popo": _Kind(str, _read_popo),
     "implicit_confirm": _Kind(bool, _read_bool),
     "issuer": _octets(2, 10_000),

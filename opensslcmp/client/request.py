@@ -31,7 +31,7 @@ from opensslcmp.context.certificates import facts
 from opensslcmp.context.enrollment import EnrollmentRequest, build_request
 from opensslcmp.enums import BodyType
 
-__all__ = ["request_body"]
+__all__ = ["asked_extensions", "request_body"]
 
 _OURS = frozenset((BodyType.IR, BodyType.CR, BodyType.KUR))
 _REQUEST_ID = b"\x02\x01\x00"
@@ -80,7 +80,7 @@ def _template(request: EnrollmentRequest, public_key: bytes) -> bytes:
     if subject is not None and subject != NULL_DN:
         parts.append(wrap(0xA5, subject))
     parts.append(b"\xa6" + public_key[1:])
-    if (extensions := _extensions(request, subject is None or subject == NULL_DN)) is not None:
+    if (extensions := asked_extensions(request)) is not None:
         parts.append(b"\xa9" + extensions[1:])
     return wrap(0x30, b"".join(parts))
 
@@ -96,11 +96,13 @@ def _validity(request: EnrollmentRequest) -> bytes | None:
     return b"\xa4" + encode(OptionalValidity(not_before=asn1_time(begin), not_after=asn1_time(end)))[1:]
 
 
-def _extensions(request: EnrollmentRequest, nameless: bool) -> bytes | None:
-    """Those asked for, and the subjectAltName of the certificate that is to be updated."""
-    if request.old_certificate is None or not request.default_sans:
+def asked_extensions(request: EnrollmentRequest) -> bytes | None:
+    """DER of Extensions: those asked for, and the subjectAltName of the certificate that is to be updated."""
+    old = request.old_certificate
+    if old is None or not request.default_sans:
         return request.extensions
-    names = _alternative_names(request.old_certificate, nameless)
+    subject = facts(old).subject if request.subject is None else request.subject
+    names = _alternative_names(old, subject == NULL_DN)
     if names is None:
         return request.extensions
     asked = b"" if request.extensions is None else unwrap(request.extensions)

@@ -34,7 +34,7 @@ from opensslcmp.credentials import CertificateSource, Password
 from opensslcmp.enums import FailureInfo
 from opensslcmp.errors import OpenSSLError, ProtectionError
 
-__all__ = ["Facts", "Trust", "facts", "load_certificate", "load_certificates", "same_name"]
+__all__ = ["Facts", "Trust", "facts", "holds_name", "load_certificate", "load_certificates", "same_name"]
 
 _DIGITAL_SIGNATURE = 0x80
 _INTERMEDIATES = 64
@@ -181,6 +181,14 @@ def same_name(one: bytes, other: bytes) -> bool:
         return True
     try:
         return _canonical(one) == _canonical(other)
+    except ValueError:
+        return False
+
+
+def holds_name(name: bytes, part: bytes) -> bool:
+    """Whether every RDN of ``part`` is in ``name`` (DER of Names), compared as ``same_name`` does, in any order."""
+    try:
+        return set(_canonical(part)) <= set(_canonical(name))
     except ValueError:
         return False
 

@@ -23,7 +23,7 @@ def by_certificate(pki: Path) -> list[str]:
 
 def test_enroll_gives_the_certificate_on_stdout_and_talks_on_stderr(cli: CLI, mock: Mock, pki: Path) -> None:
     result = cli(
-        "enroll", "--server", mock(), *BY_SECRET, "--newkey", pki / "new.key", "--subject", "/CN=x", env=SECRET
+        "enroll", "--server", mock(), *BY_SECRET, "--newkey", pki / "new.key", "--subject", "/CN=new", env=SECRET
     )
     assert result.code == 0
     assert result.out == (pki / "new.pem").read_text()
@@ -47,13 +47,22 @@ def test_enroll_writes_what_it_is_asked_for(
 
 
 def test_json_tells_everything_about_the_certificate(cli: CLI, mock: Mock, pki: Path) -> None:
-    options = ("--newkey", pki / "new.key", "--subject", "/CN=x", "--json")
+    options = ("--newkey", pki / "new.key", "--subject", "/CN=new", "--json")
     told = json.loads(cli("enroll", "--server", mock(), *BY_SECRET, *options, env=SECRET).out)
     certificate = x509.load_pem_x509_certificate(told["certificate"].encode())
     assert told["subject"] == certificate.subject.rfc4514_string()
     assert told["status"] == "accepted"
     assert told["protection"]["kind"] == "mac"
     assert len(bytes.fromhex(told["transaction_id"])) == 16
+
+
+def test_a_certificate_of_another_name_is_refused_unless_unchecked(cli: CLI, mock: Mock, pki: Path) -> None:
+    options = (*BY_SECRET, "--newkey", pki / "new.key", "--subject", "/CN=x")
+    refused = cli("enroll", "--server", mock(), *options, env=SECRET)
+    assert (refused.code, refused.out) == (6, "")
+    assert "subject is not the one asked for" in refused.err
+    taken = cli("enroll", "--server", mock(), *options, "--unchecked", env=SECRET)
+    assert (taken.code, taken.out) == (0, (pki / "new.pem").read_text())
 
 
 def test_a_csr_is_sent_as_p10cr(cli: CLI, mock: Mock, pki: Path) -> None:
@@ -139,7 +148,7 @@ def test_no_server_is_no_answer(cli: CLI) -> None:
 
 
 def test_dashes_and_underscores_mean_the_same(cli: CLI, mock: Mock, pki: Path) -> None:
-    options = ("--newkey", pki / "new.key", "--subject", "/CN=x", "--implicit-confirm", "--msg-timeout", "9")
+    options = ("--newkey", pki / "new.key", "--subject", "/CN=new", "--implicit-confirm", "--msg-timeout", "9")
     assert cli("enroll", "--server", mock(), *BY_SECRET, *options, env=SECRET).code == 0
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from opensslcmp.asn1 import (
+    NULL_DN,
     CertifiedKeyPair,
     CertRepMessage,
     CertResponse,
@@ -58,6 +59,8 @@ class Scripted:
         grant_implicit: implicit confirmation.
         change: applied to each answer, numbered from 0.
         info: answers genm.
+        issue: gives a certificate for a subject and a public key; by default one with the alternative names asked for.
+        status: of certificates.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Scripted:
         info: Callable[[list[InfoTypeAndValue]], list[InfoTypeAndValue]] | None = None,
         ca_pubs: tuple[bytes, ...] = (),
         issue: Callable[[bytes, bytes], bytes] | None = None,
+        status: PKIStatus = PKIStatus.ACCEPTED,
     ) -> None:
         self.ca, self.protector = ca, protector
         self.secret, self.trust = secret, trust
@@ -83,6 +87,8 @@ class Scripted:
         self.grant_implicit, self.first_nonce = grant_implicit, first_nonce
         self.change, self.info, self.ca_pubs = change, info, ca_pubs
         self.issue = issue or self.certify
+        self.status = status
+        self.alternative_names: bytes | None = None
         self.requests: list[Message] = []
         self.verified: list[Verified] = []
         self.timeouts: list[float] = []
@@ -155,13 +161,15 @@ class Scripted:
             subject, spki = body.info.subject, encode_body(BodyType.IP, body.info.subject_pk_info)
         else:
             template = body[0].cert_req.cert_template
-            subject, spki = template.subject, template.public_key_der
+            subject, spki = template.subject or tlv(NULL_DN), template.public_key_der
+            found = [each for each in template.extensions or () if each.oid == "2.5.29.17"]
+            self.alternative_names = found[0].extn_value if found else None
         certificate = self.issue(encode_body(BodyType.IP, subject), spki)
         assert message.transaction_id is not None
         self.issued[message.transaction_id] = certificate
         response = CertResponse(
             cert_req_id=-1 if opening.body_type is BodyType.P10CR else 0,
-            status=PKIStatusInfo.make(PKIStatus.ACCEPTED),
+            status=PKIStatusInfo.make(self.status),
             certified_key_pair=CertifiedKeyPair.of(certificate),
         )
         info = []
@@ -173,7 +181,8 @@ class Scripted:
     def certify(self, subject: bytes, spki: bytes) -> bytes:
         now = datetime.now(UTC)
         digest = None if isinstance(self.ca.key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-        return (
+        names = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, self.alternative_names or b"")
+        builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name.from_bytes(subject))
             .issuer_name(self.ca.certificate.subject)
@@ -181,9 +190,9 @@ class Scripted:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=30))
-            .sign(self.ca.key, digest)
-            .public_bytes(serialization.Encoding.DER)
         )
+        builder = builder if self.alternative_names is None else builder.add_extension(names, critical=False)
+        return builder.sign(self.ca.key, digest).public_bytes(serialization.Encoding.DER)
 
     def build(
         self,
