@@ -1,6 +1,7 @@
 """Imports point down, and C is spelled in two packages only (docs of the layers: the package's docstrings)."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +116,8 @@ def test_a_layer_test_can_fail() -> None:
     assert not allowed("errors", "credentials")
     assert allowed("server", "client")
     assert allowed("client", "")
+
+
+def test_no_test_file_is_called_as_a_module_of_python_is() -> None:
+    # pytest puts the directories of tests in front of sys.path, and children inherit it.
+    assert not [path for path in Path(__file__).parent.rglob("*.py") if path.stem in sys.stdlib_module_names]

@@ -10,10 +10,10 @@ import pytest
 from opensslcmp import PrivateKey, Signer
 from opensslcmp._native import lib
 from opensslcmp.errors import OpenSSLError
-from tests.context import token
+from tests.context import softhsm
 from tests.context.issuing import device
 
-WITH_TOKEN = pytest.mark.skipif(token.missing() is not None, reason=token.missing() or "")
+WITH_TOKEN = pytest.mark.skipif(softhsm.missing() is not None, reason=softhsm.missing() or "")
 
 
 @WITH_TOKEN
@@ -21,12 +21,12 @@ def test_keys_in_a_token_sign_are_made_there_and_never_leave_it(tmp_path: Path) 
     command = [sys.executable, "-m", "tests.context.token_child", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "done\n", done.stderr
-    assert token.PIN not in done.stderr
+    assert softhsm.PIN not in done.stderr
 
 
 @WITH_TOKEN
 def test_a_process_whose_configuration_names_the_provider_needs_no_library(tmp_path: Path) -> None:
-    card = token.make(tmp_path)
+    card = softhsm.make(tmp_path)
     configuration = tmp_path / "openssl.cnf"
     configuration.write_text(
         "openssl_conf = a\n[a]\nproviders = b\n[b]\ndefault = c\npkcs11 = d\n[c]\nactivate = 1\n"

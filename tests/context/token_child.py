@@ -22,8 +22,8 @@ from opensslcmp.credentials import Password
 from opensslcmp.errors import OpenSSLError
 from opensslcmp.server import CA, open_responder
 from opensslcmp.transport import InProcess
-from tests.context import token
-from tests.context.token import PIN, Token
+from tests.context import softhsm
+from tests.context.softhsm import PIN, Token
 
 KINDS = ["ec:P-256", "ec:P-384", "rsa:2048", "ed25519"]
 
@@ -31,7 +31,7 @@ KINDS = ["ec:P-256", "ec:P-384", "rsa:2048", "ed25519"]
 def main() -> None:
     """Every claim in turn; the first that fails ends the process with its traceback."""
     directory = Path(sys.argv[1])
-    card = token.make(directory)
+    card = softhsm.make(directory)
     os.environ.update(card.environment)
     a_wrong_pin_is_told_and_a_right_one_opens(card, directory)
     library = card.library()
