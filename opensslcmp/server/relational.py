@@ -376,9 +376,9 @@ class RelationalStore(ABC):
 
     def secret(self, reference: bytes) -> StoredSecret | None:
         """As ``Store.secret``."""
-        row = self._row(self._sql.get_secret, which=reference)
-        found = _secret(_NO_SECRET if row is None else row)  # as much work for a reference that there is not
-        return None if row is None else found
+        # As much work for a reference that there is not: the row of another one is read, and let go.
+        found = _secret(self._row(self._sql.get_secret, which=reference) or _NO_SECRET)
+        return found if found.reference == reference else None
 
     def add_secret(self, secret: StoredSecret) -> None:
         """As ``Store.add_secret``."""
@@ -525,7 +525,7 @@ def _revocation(row: Any) -> Revocation:
     )
 
 
-_NO_SECRET = (b"?", b"?", 0, None, 0.0, None, "[]", None, 0.0)
+_NO_SECRET = (b"", b"?", 0, None, 0.0, None, "[]", None, 0.0)
 
 
 def _secret(row: Any) -> StoredSecret:

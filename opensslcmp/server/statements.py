@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Dialect, Float, Integer, LargeBinary, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import (
+    Dialect,
+    Float,
+    Integer,
+    LargeBinary,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from opensslcmp.server.schema import (
     ANSWERS,
@@ -166,7 +179,16 @@ class Statements:
             .where(p.c.name == bindparam("which"), p.c.number == bindparam("expected"))
             .values({name: bindparam(name) for name in ("number", "revision", "made_at", "good_until", "content")})
         )
-        self.get_secret = prepared(select(s).where(s.c.reference == bindparam("which")))
+        # The same steps for a reference that there is not, which finds the row of the next one below, or of the first.
+        below = select(s.c.reference).where(s.c.reference <= bindparam("which")).order_by(s.c.reference.desc()).limit(1)
+        nothing = literal(b"", LargeBinary)
+        least = select(s.c.reference).where(s.c.reference >= nothing).order_by(s.c.reference).limit(1)
+        later = func.greatest if dialect.name == "postgresql" else func.max
+        self.get_secret = prepared(
+            select(s).where(
+                s.c.reference == later(func.coalesce(below.scalar_subquery(), nothing), least.scalar_subquery())
+            )
+        )
         self.add_secret = prepared(insert(s))
         self.remove_secret = prepared(delete(s).where(s.c.reference == bindparam("which")))
         replaced = (

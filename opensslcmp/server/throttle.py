@@ -135,8 +135,8 @@ class Throttle:
         with self._lock:
             now = self._clock()
             wait = max(self._messages.wait(claim, now), self._of_address.wait(address, now))
-            if (claim, address) not in self._accepted:
-                wait = max(wait, self._of_claim.wait(claim, now))
+            of_claim = self._of_claim.wait(claim, now)  # asked whoever it is: the time tells nobody who was accepted
+            wait = max(wait, of_claim if (claim, address) not in self._accepted else 0.0)
         if wait > 0:
             raise Throttled(min(3600, math.ceil(wait)))
 

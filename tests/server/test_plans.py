@@ -37,7 +37,9 @@ def test_sqlite_finds_by_an_index(tmp_path: Path, name: str) -> None:
     store = SQLStore(tmp_path / "ca.db")
     statement = getattr(store._sql, name)
     plan = store._connection().execute(f"EXPLAIN QUERY PLAN {statement.text}", statement.parameters(VALUES)).fetchall()
-    for step in (row[-1] for row in plan if not row[-1].startswith("USE TEMP B-TREE")):  # to sort what was found
+    for step in (
+        row[-1] for row in plan if not row[-1].startswith(("USE TEMP B-TREE", "SCALAR"))
+    ):  # to sort what was found
         # A scan of an index of what is open only is as long as what is open, which is bounded.
         assert re.match(r"SEARCH .* USING |SCAN .*INDEX transactions_(open|deadline)", step), step
     store.close()

@@ -309,7 +309,7 @@ def test_secrets_are_kept_used_up_and_removed(store: Store) -> None:
 
 
 def test_a_secret_book_keeps_secrets_sealed(store: Store) -> None:
-    book = SecretBook(store, Plain(), remembered=1)
+    book = SecretBook(store, Plain())
     assert book.add("given", "value") == b"value"
     made = book.add(b"made")
     assert len(made) == 20
