@@ -344,19 +344,67 @@ class AsyncSession:
         one = partial(take_up, key_password=key_password)
         return self._greenlets.in_tasks(self._outside, one, self.context, self.journal.unfinished(), concurrency)
 
-    async def ca_certificates(self) -> tuple[x509.Certificate, ...]:
-        """``Session.ca_certificates``, awaited."""
-        return await self._run(operations.ca_certificates)
+    @overload
+    async def ca_certificates(self, *, wait: Literal[True] = True) -> tuple[x509.Certificate, ...]: ...
 
-    async def root_ca_update(self, root: CertificateSource | None = None) -> RootCaUpdate | None:
+    @overload
+    async def ca_certificates(self, *, wait: bool) -> tuple[x509.Certificate, ...] | Pending: ...
+
+    async def ca_certificates(self, *, wait: bool = True) -> tuple[x509.Certificate, ...] | Pending:
+        """``Session.ca_certificates``, awaited."""
+        return await self._run(operations.ca_certificates, wait=wait)
+
+    @overload
+    async def root_ca_update(
+        self, root: CertificateSource | None = None, *, wait: Literal[True] = True
+    ) -> RootCaUpdate | None: ...
+
+    @overload
+    async def root_ca_update(
+        self, root: CertificateSource | None = None, *, wait: bool
+    ) -> RootCaUpdate | Pending | None: ...
+
+    async def root_ca_update(
+        self, root: CertificateSource | None = None, *, wait: bool = True
+    ) -> RootCaUpdate | Pending | None:
         """``Session.root_ca_update``, awaited."""
-        return await self._run(operations.root_ca_update, root)
+        return await self._run(operations.root_ca_update, root, wait=wait)
+
+    @overload
+    async def certificate_request_template(
+        self, *, profile: str | Sequence[str] | None = None, wait: Literal[True] = True
+    ) -> RequestTemplate | None: ...
+
+    @overload
+    async def certificate_request_template(
+        self, *, profile: str | Sequence[str] | None = None, wait: bool
+    ) -> RequestTemplate | Pending | None: ...
 
     async def certificate_request_template(
-        self, *, profile: str | Sequence[str] | None = None
-    ) -> RequestTemplate | None:
+        self, *, profile: str | Sequence[str] | None = None, wait: bool = True
+    ) -> RequestTemplate | Pending | None:
         """``Session.certificate_request_template``, awaited."""
-        return await self._run(operations.certificate_request_template, profile=profile)
+        return await self._run(operations.certificate_request_template, profile=profile, wait=wait)
+
+    @overload
+    async def crl_update(
+        self,
+        last: x509.CertificateRevocationList | bytes | None = None,
+        *,
+        certificate: CertificateSource | None = None,
+        issuer: CertificateSource | None = None,
+        wait: Literal[True] = True,
+    ) -> x509.CertificateRevocationList | None: ...
+
+    @overload
+    async def crl_update(
+        self,
+        last: x509.CertificateRevocationList | bytes | None = None,
+        *,
+        certificate: CertificateSource | None = None,
+        issuer: CertificateSource | None = None,
+        wait: bool,
+    ) -> x509.CertificateRevocationList | Pending | None: ...
 
     async def crl_update(
         self,
@@ -364,9 +412,10 @@ class AsyncSession:
         *,
         certificate: CertificateSource | None = None,
         issuer: CertificateSource | None = None,
-    ) -> x509.CertificateRevocationList | None:
+        wait: bool = True,
+    ) -> x509.CertificateRevocationList | Pending | None:
         """``Session.crl_update``, awaited."""
-        return await self._run(operations.crl_update, last, certificate=certificate, issuer=issuer)
+        return await self._run(operations.crl_update, last, certificate=certificate, issuer=issuer, wait=wait)
 
     async def aclose(self) -> None:
         """Close the connections that are the session's own; a transport given to it stays as it is."""

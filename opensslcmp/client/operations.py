@@ -112,7 +112,10 @@ InfoItem: TypeAlias = "str | tuple[str, Any] | InfoTypeAndValue"
 """What a genm asks for: a dotted OID, one with a value (DER, or as ``encode_info`` takes it), or the structure."""
 
 
-Result: TypeAlias = "Issued | Revoked | tuple[Info, ...]"
+Result: TypeAlias = (
+    "Issued | Revoked | tuple[Info, ...] | tuple[x509.Certificate, ...] | RootCaUpdate | RequestTemplate"
+    " | x509.CertificateRevocationList | None"
+)
 """What an operation that was taken up again gives, by what it was."""
 
 
@@ -576,7 +579,8 @@ def _resumed(
             answer = transaction.resumed(message)
             return _revoked(transaction, answer, pending.issuer, pending.serial_number)
         if pending.kind is BodyType.GENM:
-            return _infos(transaction.resumed(message))
+            _held(context, pending)  # before anything is asked
+            return _told(context, transaction.resumed(message), pending)
         request = EnrollmentRequest(
             body_type=BodyType.IR, key=own, subject=_ANY_NAME, popo=pending.popo, digest=context.digest
         )
@@ -946,10 +950,59 @@ def request_info(
 ) -> tuple[Info, ...]:
     """genm. ``Session.request_info`` documents the arguments."""
     asked = [_item(each) for each in items]
-    with Transaction(
-        waits, context, pending=Pending(kind=BodyType.GENM, asked=BodyType.GENM), wait=wait
-    ) as transaction:
-        return _infos(transaction.round_trip(BodyType.GENM, asked, _profile(profile)))
+    return cast("tuple[Info, ...]", _asked(waits, context, asked, _genm(), profile, wait))
+
+
+def _genm(question: str | None = None, **about: Any) -> Pending:
+    return Pending(kind=BodyType.GENM, asked=BodyType.GENM, question=question, **about)
+
+
+def _asked(
+    waits: Waits,
+    context: Context,
+    items: list[InfoTypeAndValue],
+    pending: Pending,
+    profile: str | Sequence[str] | None,
+    wait: bool,
+) -> Any:
+    """The exchange for any genm."""
+    with Transaction(waits, context, pending=pending, wait=wait) as transaction:
+        return _told(context, transaction.round_trip(BodyType.GENM, items, _profile(profile)), pending)
+
+
+def _told(context: Context, answer: Answer, pending: Pending) -> Any:
+    """What a genp says, by what was asked."""
+    match pending.question:
+        case None:
+            return _infos(answer)
+        case oids.IT_CA_CERTS:
+            found = _value_in(answer.content, oids.IT_CA_CERTS)
+            return tuple(certificate_of(each) for each in found or ())
+        case oids.IT_ROOT_CA_CERT:
+            content = _value_in(answer.content, oids.IT_ROOT_CA_KEY_UPDATE)
+            old = _held(context, pending)
+            if old is None:
+                raise ValueError("a saved Pending that does not say which root is to be updated")
+            return None if content is None else checked_root_ca_update(old, content, context.library)
+        case oids.IT_CERT_REQ_TEMPLATE:
+            return _template(_value_in(answer.content, oids.IT_CERT_REQ_TEMPLATE))
+        case oids.IT_CRL_STATUS_LIST:
+            return _crl(context, answer, pending)
+    raise ValueError(f"a saved Pending about {pending.question}, which is no question of ours")
+
+
+def _fingerprint(certificate: bytes) -> bytes:
+    return facts(certificate).fingerprint
+
+
+def _held(context: Context, pending: Pending) -> bytes | None:
+    """The certificate that the answer is checked against. One that was saved is only a hash: who changes it gains nothing."""
+    if pending.fingerprint is None or pending.held is not None:
+        return pending.held
+    for each in (*context.trusted, *context.untrusted):
+        if _fingerprint(each) == pending.fingerprint:
+            return each
+    raise ValueError("the certificate that the answer is checked against is not among those of the context")
 
 
 def _infos(answer: Answer) -> tuple[Info, ...]:
@@ -966,15 +1019,6 @@ def _item(given: InfoItem) -> InfoTypeAndValue:
     return InfoTypeAndValue.make(oid, value) if isinstance(value, bytes) else encode_info(oid, value)
 
 
-def _one(
-    waits: Waits, context: Context, oid: str, answer: str, value: Any = None, profile: str | Sequence[str] | None = None
-) -> Any:
-    """The decoded value of the one type that answers a genm."""
-    with Transaction(waits, context) as transaction:
-        question = encode_info(oid, value)
-        return _value_in(transaction.round_trip(BodyType.GENM, [question], _profile(profile)).content, answer)
-
-
 def _value_in(items: Iterable[InfoTypeAndValue], oid: str) -> Any:
     """The decoded value of the first item of this type."""
     for each in items:
@@ -983,13 +1027,19 @@ def _value_in(items: Iterable[InfoTypeAndValue], oid: str) -> Any:
     raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"the answer holds no {oids.name_of(oid)}")
 
 
-def ca_certificates(waits: Waits, context: Context) -> tuple[x509.Certificate, ...]:
+@_or_pending
+def ca_certificates(waits: Waits, context: Context, *, wait: bool = True) -> tuple[x509.Certificate, ...]:
     """genm caCerts. Source: RFC 9483, 4.3.1."""
-    found = _one(waits, context, oids.IT_CA_CERTS, oids.IT_CA_CERTS)
-    return tuple(certificate_of(each) for each in found or ())
+    oid = oids.IT_CA_CERTS
+    return cast(
+        "tuple[x509.Certificate, ...]", _asked(waits, context, [encode_info(oid, None)], _genm(oid), None, wait)
+    )
 
 
-def root_ca_update(waits: Waits, context: Context, root: CertificateSource | None = None) -> RootCaUpdate | None:
+@_or_pending
+def root_ca_update(
+    waits: Waits, context: Context, root: CertificateSource | None = None, *, wait: bool = True
+) -> RootCaUpdate | None:
     """genm rootCaCert. ``Session.root_ca_update`` documents the arguments."""
     if root is None:
         if len(context.trusted) != 1:
@@ -997,8 +1047,9 @@ def root_ca_update(waits: Waits, context: Context, root: CertificateSource | Non
         old = context.trusted[0]
     else:
         old = load_certificate(root)
-    content = _one(waits, context, oids.IT_ROOT_CA_CERT, oids.IT_ROOT_CA_KEY_UPDATE, old)
-    return None if content is None else checked_root_ca_update(old, content, context.library)
+    pending = _genm(oids.IT_ROOT_CA_CERT, held=old, fingerprint=_fingerprint(old))
+    items = [encode_info(oids.IT_ROOT_CA_CERT, old)]
+    return cast("RootCaUpdate | None", _asked(waits, context, items, pending, None, wait))
 
 
 def checked_root_ca_update(old: bytes, content: Any, library: Library | None = None) -> RootCaUpdate:
@@ -1111,11 +1162,16 @@ def _signed_by(signed: bytes, spki: bytes, library: Library | None) -> None:
         ) from error
 
 
+@_or_pending
 def certificate_request_template(
-    waits: Waits, context: Context, *, profile: str | Sequence[str] | None = None
+    waits: Waits, context: Context, *, profile: str | Sequence[str] | None = None, wait: bool = True
 ) -> RequestTemplate | None:
     """genm certReqTemplate. ``Session.certificate_request_template`` documents the arguments."""
-    content = _one(waits, context, oids.IT_CERT_REQ_TEMPLATE, oids.IT_CERT_REQ_TEMPLATE, profile=profile)
+    oid = oids.IT_CERT_REQ_TEMPLATE
+    return cast("RequestTemplate | None", _asked(waits, context, [encode_info(oid, None)], _genm(oid), profile, wait))
+
+
+def _template(content: Any) -> RequestTemplate | None:
     if content is None:
         return None
     template = content.cert_template
@@ -1138,6 +1194,7 @@ def _lenient_name(name: bytes) -> x509.Name | None:
         return None
 
 
+@_or_pending
 def crl_update(
     waits: Waits,
     context: Context,
@@ -1145,6 +1202,7 @@ def crl_update(
     *,
     certificate: CertificateSource | None = None,
     issuer: CertificateSource | None = None,
+    wait: bool = True,
 ) -> x509.CertificateRevocationList | None:
     """genm crlStatusList. ``Session.crl_update`` documents the arguments."""
     if isinstance(last, bytes):
@@ -1160,20 +1218,34 @@ def crl_update(
         status = CRLStatus.of_issuer(name, since)
     else:
         raise ValueError("the last CRL, a certificate, or both are needed")
-    with Transaction(waits, context) as transaction:
-        question = encode_info(oids.IT_CRL_STATUS_LIST, [status])
-        answer = transaction.round_trip(BodyType.GENM, [question])
-        found = _value_in(answer.content, oids.IT_CRLS)
-        if not found:
-            return None
-        crl = crl_of(found[0])
-        if crl.issuer.public_bytes() != name:
-            raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is of another issuer")
-        if since is not None and crl.last_update_utc <= since:
-            raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is no newer than the one held")
-        given = () if issuer is None else (load_certificate(issuer),)
-        _verify_crl(crl, given or _crl_issuers(context, answer, name), context.library)
-        return crl
+    given = None if issuer is None else load_certificate(issuer)
+    pending = _genm(
+        oids.IT_CRL_STATUS_LIST,
+        issuer=name,
+        since=None if since is None else since.timestamp(),
+        held=given,
+        fingerprint=None if given is None else _fingerprint(given),
+    )
+    items = [encode_info(oids.IT_CRL_STATUS_LIST, [status])]
+    return cast("x509.CertificateRevocationList | None", _asked(waits, context, items, pending, None, wait))
+
+
+def _crl(context: Context, answer: Answer, pending: Pending) -> x509.CertificateRevocationList | None:
+    """The CRL in a genp, when it is the issuer's, newer than the one held, and signed."""
+    found = _value_in(answer.content, oids.IT_CRLS)
+    if not found:
+        return None
+    crl = crl_of(found[0])
+    name = pending.issuer
+    if name is None:
+        raise ValueError("a saved Pending that does not say whose CRL is wanted")
+    if crl.issuer.public_bytes() != name:
+        raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is of another issuer")
+    if pending.since is not None and crl.last_update_utc.timestamp() <= pending.since:
+        raise BadMessage(FailureInfo.INCORRECT_DATA, "the CRL is no newer than the one held")
+    given = _held(context, pending)
+    _verify_crl(crl, _crl_issuers(context, answer, name) if given is None else (given,), context.library)
+    return crl
 
 
 def _crl_issuers(context: Context, answer: Answer, name: bytes) -> list[bytes]:

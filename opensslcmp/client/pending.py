@@ -51,7 +51,10 @@ class Pending:
         begins: when its validity was wished to begin, in seconds since 1970; None for now.
         popo: how possession of the key was proved.
         implicit_confirm: the request asked to waive the confirmation.
-        issuer, serial_number: which certificate is to be revoked.
+        issuer, serial_number: which certificate is to be revoked; ``issuer`` also whose CRL is wanted.
+        question: infoType of a genm that a method of its own asks; None for ``request_info``.
+        since: thisUpdate of the CRL held, in seconds since 1970.
+        fingerprint: SHA-256 of the certificate that the answer to a genm is checked against.
         label: the caller's own name for it, as the journal knows it.
         asked: body type of the message whose answer is awaited; CERT_CONF when the certificate is here already.
         waiting_for: certReqId to poll for; None when nothing has been heard.
@@ -63,6 +66,7 @@ class Pending:
         recipient: DER of the Name in our headers.
         answer: the message that brought the certificate, once it is here.
         refusal: why we refused that certificate; None when we did not.
+        held: that certificate, in the process that asked; never saved. Elsewhere it must be one that the context holds.
         key: the private key, while this object lives in the process that asked; never saved.
     """
 
@@ -80,6 +84,9 @@ class Pending:
     implicit_confirm: bool = False
     issuer: bytes | None = field(default=None, repr=False)
     serial_number: int | None = None
+    question: str | None = None
+    since: float | None = None
+    fingerprint: bytes | None = field(default=None, repr=False)
     label: str | None = None
     asked: BodyType = BodyType.IR
     waiting_for: int | None = None
@@ -91,6 +98,7 @@ class Pending:
     recipient: bytes = field(default=b"", repr=False)
     answer: bytes | None = field(default=None, repr=False)
     refusal: str | None = None
+    held: bytes | None = field(default=None, repr=False, compare=False)
     key: PrivateKey | None = field(default=None, repr=False, compare=False)
     _session: Any = field(default=None, repr=False, compare=False)
 
@@ -276,6 +284,9 @@ _FIELDS = {
     "implicit_confirm": _Kind(bool, _read_bool),
     "issuer": _octets(2, 10_000),
     "serial_number": _Kind(lambda value: f"{value:x}", _read_serial),
+    "question": _text(100),
+    "since": _Kind(float, _seconds),
+    "fingerprint": _octets(32, 32),
     "label": _text(1000),
     "asked": _one_of(_SENT - {BodyType.POLL_REQ}),
     "waiting_for": _number(-1, (1 << 31) - 1),

@@ -404,32 +404,91 @@ class Session:
 
         return in_threads(self._waits, one, self.journal.unfinished(), concurrency)
 
-    def ca_certificates(self) -> tuple[x509.Certificate, ...]:
+    @overload
+    def ca_certificates(self, *, wait: Literal[True] = True) -> tuple[x509.Certificate, ...]: ...
+
+    @overload
+    def ca_certificates(self, *, wait: bool) -> tuple[x509.Certificate, ...] | Pending: ...
+
+    def ca_certificates(self, *, wait: bool = True) -> tuple[x509.Certificate, ...] | Pending:
         """The CA certificates that the server hands out (caCerts); trusting them is the caller's decision.
+
+        Args:
+            wait: as in ``enroll``.
 
         Source: RFC 9483, 4.3.1.
         """
-        return operations.ca_certificates(self._waits, self.context)
+        result = operations.ca_certificates(self._waits, self.context, wait=wait)
+        return cast("tuple[x509.Certificate, ...] | Pending", self._bound(result))
 
-    def root_ca_update(self, root: CertificateSource | None = None) -> RootCaUpdate | None:
+    @overload
+    def root_ca_update(
+        self, root: CertificateSource | None = None, *, wait: Literal[True] = True
+    ) -> RootCaUpdate | None: ...
+
+    @overload
+    def root_ca_update(self, root: CertificateSource | None = None, *, wait: bool) -> RootCaUpdate | Pending | None: ...
+
+    def root_ca_update(
+        self, root: CertificateSource | None = None, *, wait: bool = True
+    ) -> RootCaUpdate | Pending | None:
         """The root that follows ``root``, verified against it; None when there is none.
 
         Args:
             root: the one held, by default the context's only anchor.
+            wait: as in ``enroll``; what is saved names the root by its hash, so resumed elsewhere it must be in ``trusted``.
 
         Raises:
             ProtectionError: signerNotTrusted, the old root does not vouch for the new one.
 
         Source: RFC 9483, 4.3.2.
         """
-        return operations.root_ca_update(self._waits, self.context, root)
+        result = operations.root_ca_update(self._waits, self.context, root, wait=wait)
+        return cast("RootCaUpdate | Pending | None", self._bound(result))
 
-    def certificate_request_template(self, *, profile: str | Sequence[str] | None = None) -> RequestTemplate | None:
+    @overload
+    def certificate_request_template(
+        self, *, profile: str | Sequence[str] | None = None, wait: Literal[True] = True
+    ) -> RequestTemplate | None: ...
+
+    @overload
+    def certificate_request_template(
+        self, *, profile: str | Sequence[str] | None = None, wait: bool
+    ) -> RequestTemplate | Pending | None: ...
+
+    def certificate_request_template(
+        self, *, profile: str | Sequence[str] | None = None, wait: bool = True
+    ) -> RequestTemplate | Pending | None:
         """What the server wants a request to hold; None when it leaves that open.
+
+        Args:
+            profile: certProfile.
+            wait: as in ``enroll``.
 
         Source: RFC 9483, 4.3.3.
         """
-        return operations.certificate_request_template(self._waits, self.context, profile=profile)
+        result = operations.certificate_request_template(self._waits, self.context, profile=profile, wait=wait)
+        return cast("RequestTemplate | Pending | None", self._bound(result))
+
+    @overload
+    def crl_update(
+        self,
+        last: x509.CertificateRevocationList | bytes | None = None,
+        *,
+        certificate: CertificateSource | None = None,
+        issuer: CertificateSource | None = None,
+        wait: Literal[True] = True,
+    ) -> x509.CertificateRevocationList | None: ...
+
+    @overload
+    def crl_update(
+        self,
+        last: x509.CertificateRevocationList | bytes | None = None,
+        *,
+        certificate: CertificateSource | None = None,
+        issuer: CertificateSource | None = None,
+        wait: bool,
+    ) -> x509.CertificateRevocationList | Pending | None: ...
 
     def crl_update(
         self,
@@ -437,7 +496,8 @@ class Session:
         *,
         certificate: CertificateSource | None = None,
         issuer: CertificateSource | None = None,
-    ) -> x509.CertificateRevocationList | None:
+        wait: bool = True,
+    ) -> x509.CertificateRevocationList | Pending | None:
         """The CRL newer than ``last``; None when there is none.
 
         Its signature is verified with a certificate of its issuer: ``issuer``, or one that the context holds (anchors,
@@ -447,14 +507,18 @@ class Session:
         Args:
             last: the CRL held, if any.
             certificate: whose issuer's or distribution point's CRL is wanted; by default that of ``last``'s issuer.
-            issuer: the CA's certificate, taken as it is.
+            issuer: the CA's certificate, taken as it is; resumed elsewhere it must be in ``trusted`` or ``untrusted``.
+            wait: as in ``enroll``.
 
         Raises:
             ProtectionError: signerNotTrusted, the CRL is not signed by its issuer.
 
         Source: RFC 9483, 4.3.4.
         """
-        return operations.crl_update(self._waits, self.context, last, certificate=certificate, issuer=issuer)
+        result = operations.crl_update(
+            self._waits, self.context, last, certificate=certificate, issuer=issuer, wait=wait
+        )
+        return cast("x509.CertificateRevocationList | Pending | None", self._bound(result))
 
     def _bound(self, result: Any) -> Any:
         return result.bound_to(self) if isinstance(result, Pending) else result

@@ -9,6 +9,7 @@ import pickle
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -33,11 +34,11 @@ from opensslcmp import (
     Signer,
     TimedOut,
 )
-from opensslcmp.asn1 import ErrorMsgContent, PKIStatusInfo, admit, encode_info, oids
+from opensslcmp.asn1 import ErrorMsgContent, PKIStatusInfo, RootCaKeyUpdateContent, admit, encode_info, oids, tlv
 from opensslcmp.context.certificates import Trust
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import MacProtector, SignatureProtector
-from tests.client.client_peers import SECRET, Entity
+from tests.client.client_peers import SECRET, Entity, certify
 from tests.client.scripted import Scripted
 
 
@@ -145,6 +146,77 @@ def test_every_request_may_be_put_off(twin: Call, ca: Entity, device: Entity, ki
     else:
         assert isinstance(result, Issued)
         assert result.transaction_id in peer.confirmed
+
+
+def root_update(old: Entity) -> tuple[Entity, RootCaKeyUpdateContent]:
+    new = certify("new root", ec.generate_private_key(ec.SECP256R1()), is_ca=True)
+    linked = certify("new root", new.key, old, is_ca=True)
+    return new, RootCaKeyUpdateContent(new_with_new=tlv(new.der), new_with_old=tlv(linked.der))
+
+
+def crl(issuer: Entity, days: int = 0) -> x509.CertificateRevocationList:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(now - timedelta(days=1 - days))
+        .next_update(now + timedelta(days=9))
+        .sign(issuer.key, hashes.SHA256())
+    )
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["same process", "elsewhere"])
+@pytest.mark.parametrize(
+    "question", ["ca_certificates", "root_ca_update", "certificate_request_template", "crl_update"]
+)
+def test_every_question_may_be_put_off(twin: Call, ca: Entity, question: str, saved: bool) -> None:
+    new, content = root_update(ca)
+    fresh = crl(ca)
+    arguments: tuple[Any, ...]
+    oid, value, arguments, expected = {
+        "ca_certificates": (oids.IT_CA_CERTS, [ca.der], (), (ca.certificate,)),
+        "root_ca_update": (oids.IT_ROOT_CA_KEY_UPDATE, content, (ca.certificate,), new.certificate),
+        "certificate_request_template": (oids.IT_CERT_REQ_TEMPLATE, None, (), None),
+        "crl_update": (oids.IT_CRLS, [fresh.public_bytes(serialization.Encoding.DER)], (crl(ca, -1),), fresh),
+    }[question]
+    peer = Scripted(ca, MacProtector(SECRET), secret=SECRET, info=lambda asked: [encode_info(oid, value)], waits=2)
+    options = {"issuer": ca.certificate} if question == "crl_update" else {}
+    pending = twin(mac(), peer, question, *arguments, **options, wait=False)
+    assert isinstance(pending, Pending)
+    assert ca.der not in pending.save()
+    taken = Pending.load(pending.save()) if saved else pending
+    context = mac(trusted=[ca.certificate]) if saved and arguments else mac()
+    again = twin(context, peer, "resume", taken, wait=False)
+    assert isinstance(again, Pending)
+    result = twin(context, peer, "resume", again)
+    assert (result.new_with_new if question == "root_ca_update" else result) == expected
+    assert peer.kinds == [BodyType.GENM, BodyType.POLL_REQ, BodyType.POLL_REQ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, "not among those of the context"),
+        ({"fingerprint": None}, "which root"),
+        ({"question": "1.2.3"}, "no question of ours"),
+        ({"question": oids.IT_CRL_STATUS_LIST, "fingerprint": None}, "whose CRL"),
+    ],
+)
+def test_a_changed_question_is_refused(twin: Call, ca: Entity, changes: dict[str, Any], problem: str) -> None:
+    oid = oids.IT_CRLS if "question" in changes else oids.IT_ROOT_CA_KEY_UPDATE
+    value: Any = root_update(ca)[1]
+    if oid == oids.IT_CRLS:
+        value = [crl(ca).public_bytes(serialization.Encoding.DER)]
+    peer = Scripted(ca, MacProtector(SECRET), secret=SECRET, info=lambda asked: [encode_info(oid, value)], waits=1)
+    pending = twin(mac(), peer, "root_ca_update", ca.certificate, wait=False)
+    changed = dataclasses.replace(Pending.load(pending.save()), **({"held": None} | changes))
+    if not changes:
+        # Another root in its place would be no gain: it has to be one that is trusted already.
+        changed = dataclasses.replace(changed, fingerprint=b"x" * 32)
+    elif changes.get("question"):
+        changed = dataclasses.replace(changed, fingerprint=None)
+    with pytest.raises(ValueError, match=problem):
+        twin(mac(trusted=[ca.certificate]), peer, "resume", changed)
 
 
 class Confirming:
