@@ -123,9 +123,17 @@ class TransportError(CMPError):
     Attributes:
         http_status: of an HTTP answer without a PKIMessage; None when there was none.
         retry_after_seconds: when that answer asked to come again (RFC 9110, 10.2.3); None when it said nothing.
+        sent: the peer may have got the message; False when there was no connection to send it over.
     """
 
-    def __init__(self, *text: str, http_status: int | None = None, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        *text: str,
+        http_status: int | None = None,
+        retry_after_seconds: float | None = None,
+        sent: bool = True,
+    ) -> None:
+        self.sent = sent
         self.http_status = http_status
         self.retry_after_seconds = retry_after_seconds
         super().__init__(*text)

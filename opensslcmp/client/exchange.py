@@ -283,6 +283,10 @@ class Transaction:
             self._pending = replace(self._pending, answer=answer, refusal=refusal)
             self._waiting = None
 
+    def held(self) -> None:
+        """The certificate stays unconfirmed for now; what it takes to confirm it is written down."""
+        self._record(self._pending.asked if self._pending is not None else BodyType.IR, None, State.OPEN)
+
     def done(self, answer: bytes | None = None) -> None:
         """All went well; ``answer`` brought what the caller gets."""
         self._open = False

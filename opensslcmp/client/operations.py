@@ -91,9 +91,11 @@ __all__ = [
     "ca_certificates",
     "certificate_request_template",
     "checked_root_ca_update",
+    "confirm_held",
     "crl_update",
     "enroll",
     "enroll_csr",
+    "enroll_for",
     "request_info",
     "resume",
     "resume_entry",
@@ -415,8 +417,16 @@ def _concluded(
     ask_for: Callable[[BodyType, bytes], Answer],
     pending: Pending,
     confirm: Confirm | None,
+    *,
+    body: bytes | None = None,
+    hold: bool = False,
 ) -> Issued:
-    """From the request to its answer, our own checks, the caller's, and the confirmation."""
+    """From the request to its answer, our own checks, the caller's, and the confirmation.
+
+    Args:
+        body: of the request, when it is not to be made.
+        hold: a certificate that passed is confirmed later, by ``confirm_held``.
+    """
     if request.popo in _ENCRYPTED:
         found: list[Answer] = []
 
@@ -430,7 +440,10 @@ def _concluded(
         answer = found[0]
     else:
         # One that is taken up again was built, and signed with the key, by whom it began with.
-        built = (BodyType.IR, b"") if pending.transaction_id else request_body(request)
+        if body is not None:
+            built = request.body_type, body
+        else:
+            built = (BodyType.IR, b"") if pending.transaction_id else request_body(request)
         answer = ask_for(*built)
         _admit_certificate(answer, transaction, pending.kind, request.popo)
         certificate = answer.content.response[0].certificate
@@ -454,6 +467,9 @@ def _concluded(
         issued = replace(issued, implicitly_confirmed=True)
     elif not context.disable_confirm:
         transaction.holds(answer.message.der, None if refusal is None else str(refusal) or type(refusal).__name__)
+        if hold and refusal is None:
+            transaction.held()
+            return issued
         _confirm(transaction, certificate, parsed, response.cert_req_id, refusal)
     if refusal is not None:
         transaction.close()
@@ -489,6 +505,76 @@ def _path(context: Context, answer: Answer, certificate: bytes) -> tuple[x509.Ce
     return tuple(certificate_of(each) for each in context.certificate_trust.path(certificate, pool)[1:])
 
 
+@_or_pending
+def enroll_for(
+    waits: Waits,
+    context: Context,
+    body_type: BodyType,
+    body: bytes,
+    public_key: bytes,
+    info: Sequence[InfoTypeAndValue] = (),
+    *,
+    popo: Literal["signature", "raVerified"] = "raVerified",
+    confirm: Confirm | None = None,
+    hold: bool = False,
+    wait: bool = True,
+    label: str | None = None,
+) -> Issued:
+    """A certificate for somebody else, whose private key is not ours: what a registration authority asks for.
+
+    Args:
+        body_type: IR, CR or P10CR.
+        body: of the request (DER), with one certificate request under certReqId 0.
+        public_key: SubjectPublicKeyInfo (DER) in it.
+        info: for the header.
+        popo: how possession of the key was proved.
+        hold: leave the certificate unconfirmed; ``confirm_held`` is to be called with the entry of the journal.
+        confirm, wait, label: as for ``Session.enroll``.
+
+    Raises:
+        as ``Session.enroll``.
+
+    Source: RFC 9483, 5.2.3.
+    """
+    request = EnrollmentRequest(
+        body_type=body_type, key=None, subject=_ANY_NAME, popo=popo, digest=context.digest, library=context.library
+    )
+    pending = Pending(kind=body_type, asked=body_type, public_key=public_key, popo=popo, label=label)
+    with Transaction(waits, context, pending=pending, wait=wait) as transaction:
+
+        def ask_for(kind: BodyType, content: bytes) -> Answer:
+            return transaction.round_trip(kind, content, info)
+
+        return _concluded(transaction, context, request, ask_for, pending, confirm, body=body, hold=hold)
+
+
+def confirm_held(waits: Waits, context: Context, entry: Entry, refusal: Exception | None = None) -> Issued:
+    """A certificate that was held is confirmed, or refused.
+
+    Args:
+        entry: of the journal, as it stands.
+        refusal: why it is not wanted, for the server; None: it is.
+
+    Raises:
+        ValueError: nothing is held there.
+        as ``Session.enroll``; not ``refusal``.
+    """
+    pending = Pending.load(entry.pending)
+    if not pending.is_held or entry.state is not State.OPEN:
+        raise ValueError("no certificate waits for its confirmation there")
+    _belongs(context, pending, None)
+    request = EnrollmentRequest(body_type=BodyType.IR, key=None, subject=_ANY_NAME, popo=pending.popo)
+    issued = _rebuilt(context, pending, request)
+    response_id = admit(pending.answer or b"", limits=context.limits).content().response[0].cert_req_id
+    if refusal is not None:
+        pending = replace(pending, refusal=str(refusal) or type(refusal).__name__)
+    certificate = issued.certificate.public_bytes(Encoding.DER)
+    with Transaction(waits, context, pending=pending, wait=False) as transaction:
+        _confirm(transaction, certificate, issued.certificate, response_id, refusal)
+        transaction.done(pending.answer)
+    return issued
+
+
 # -- taking up again -------------------------------------------------------------------------------------------------
 
 
@@ -518,14 +604,16 @@ def resume_entry(
     password: Password = None,
     confirm: Confirm | None = None,
     wait: bool = True,
+    hold: bool = False,
 ) -> Result:
     """What an entry of the journal was about; of one that is done the result as it was.
 
     Args:
         key: the private key, when the journal does not have it.
         password: opens the key's file.
+        hold: as for ``enroll_for``.
     """
-    return cast("Result", _taken_up(waits, context, entry, key, password, confirm, wait))
+    return cast("Result", _taken_up(waits, context, entry, key, password, confirm, wait, hold))
 
 
 def _taken_up(
@@ -536,16 +624,16 @@ def _taken_up(
     password: Password,
     confirm: Confirm | None,
     wait: bool,
+    hold: bool = False,
 ) -> Any:
     """The result of an entry of the journal."""
-    assert waits.journal is not None
-    own = waits.journal.key_of(entry, password, context.library)
+    own = None if waits.journal is None else waits.journal.key_of(entry, password, context.library)
     if own is None and key is not None:
         own = PrivateKey.load(key, password, library=context.library)
     pending = Pending.load(entry.pending)
     if entry.state is State.DONE:
         return _done_before(waits, context, pending, own)
-    return _resumed(waits, context, pending, own, entry.message, confirm, wait)
+    return _resumed(waits, context, pending, own, entry.message, confirm, wait, hold)
 
 
 def _belongs(context: Context, pending: Pending, own: PrivateKey | None) -> None:
@@ -565,8 +653,12 @@ def _resumed(
     message: bytes | None,
     confirm: Confirm | None,
     wait: bool,
+    hold: bool = False,
 ) -> Any:
     _belongs(context, pending, own)
+    if pending.is_held and message is None:
+        request = EnrollmentRequest(body_type=BodyType.IR, key=own, subject=_ANY_NAME, popo=pending.popo)
+        return _rebuilt(context, pending, request)
     if message is None and pending.waiting_for is None:
         raise ValueError("the transaction does not wait for anything")
     if own is None and pending.popo in _ENCRYPTED and pending.public_key is not None:
@@ -589,7 +681,7 @@ def _resumed(
             def ask_for(body_type: BodyType, body: bytes) -> Answer:
                 return transaction.resumed(message)
 
-            return _concluded(transaction, context, request, ask_for, pending, confirm)
+            return _concluded(transaction, context, request, ask_for, pending, confirm, hold=hold)
         issued = _rebuilt(context, pending, request)
         transaction.resumed(message)
         if pending.refusal is not None:

@@ -142,6 +142,11 @@ class Pending:
                 raise ValueError(f"a saved Pending whose {name} is not valid") from None
         return cls(**fields)
 
+    @property
+    def is_held(self) -> bool:
+        """The certificate is here, and nobody has confirmed or refused it yet."""
+        return self.answer is not None and self.asked is not BodyType.CERT_CONF
+
     def check(self) -> Any:
         """Ask the server once: the result, or a Pending as before. On an AsyncSession, awaited.
 

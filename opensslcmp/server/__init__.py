@@ -14,6 +14,7 @@ from opensslcmp.server.authority import (
 )
 from opensslcmp.server.ca import CA, open_responder
 from opensslcmp.server.cross import CrossProfile
+from opensslcmp.server.inventory import Grant, Inventory
 from opensslcmp.server.knowledge import Knowledge, RootUpdate
 from opensslcmp.server.live import LiveResponder
 from opensslcmp.server.memory import MemoryStore
@@ -21,6 +22,7 @@ from opensslcmp.server.names import NamePattern
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.policy import Authorisation, LabelPolicy, Policy, Question
 from opensslcmp.server.profile import IssuingProfile
+from opensslcmp.server.ra import RA
 from opensslcmp.server.responder import Responder
 from opensslcmp.server.rules import PROFILES, RULES, Rule, Stage, ValidationProfile, profile_named
 from opensslcmp.server.secret_book import FoundSecret, SecretBook
@@ -30,13 +32,16 @@ from opensslcmp.server.store import Store
 __all__ = [
     "CA",
     "PROFILES",
+    "RA",
     "RULES",
     "Authorisation",
     "Authority",
     "CertificateRequest",
     "CrossProfile",
     "FoundSecret",
+    "Grant",
     "InfoRequest",
+    "Inventory",
     "Issued",
     "IssuingProfile",
     "Knowledge",

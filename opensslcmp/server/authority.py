@@ -53,6 +53,8 @@ class CertificateRequest:
         old_certificate: the certificate to be updated, DER; of a KUR.
         cert_profile: the certProfile named for it.
         pending: what ``Pending.reference`` said when this message was last asked; None at first.
+        implicit_confirm: nobody will confirm the certificate: implicit confirmation was asked for, and is granted.
+        message: the message that asks, DER.
     """
 
     kind: BodyType
@@ -73,6 +75,8 @@ class CertificateRequest:
     old_certificate: bytes | None = field(default=None, repr=False)
     cert_profile: str | None = None
     pending: bytes | None = None
+    implicit_confirm: bool = False
+    message: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

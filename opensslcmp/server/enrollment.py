@@ -286,6 +286,8 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         old_certificate=check.verified.certificate if message.body_type is BodyType.KUR else None,
         cert_profile=named,
         pending=pending,
+        implicit_confirm=turn.implicit_confirm and message.implicit_confirm,
+        message=message.der,
     )
     return authority.issue(request)
 

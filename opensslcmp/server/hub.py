@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from opensslcmp.server.peer import Peer
     from opensslcmp.server.responder import Responder
 
-__all__ = ["Hub", "InThreads", "settle"]
+__all__ = ["Hub", "InThreads", "current_hub", "settle"]
 
 T = TypeVar("T")
 Resume: TypeAlias = Callable[[Any, BaseException | None], None]
@@ -71,7 +71,8 @@ class _Worker(greenlet.greenlet):
     hub: Hub
 
 
-def _hub() -> Hub | None:
+def current_hub() -> Hub | None:
+    """The hub that runs what calls this; None outside of ``handle_async``."""
     current = greenlet.getcurrent()
     return current.hub if isinstance(current, _Worker) else None
 
@@ -96,7 +97,7 @@ def settle(value: Any) -> Any:
     """
     if not isawaitable(value):
         return value
-    hub = _hub()
+    hub = current_hub()
     if hub is None:
         if asyncio.iscoroutine(value):
             value.close()
@@ -393,7 +394,7 @@ class InThreads:
         self._threads.shutdown()
 
     def _call(self, function: Callable[..., T], *arguments: Any) -> T:
-        if _hub() is None:
+        if current_hub() is None:
             return function(*arguments)
         done: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments))
         return settle(done)

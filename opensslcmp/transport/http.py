@@ -249,21 +249,24 @@ class _HTTP:
         return monotonic() + (self._message_timeout if timeout_seconds is None else _seconds(timeout_seconds))
 
     def _no_connection(self) -> TimedOut:
-        return TimedOut(f"{self.url}: none of {self._max_connections} connections became free in time")
+        return TimedOut(f"{self.url}: none of {self._max_connections} connections became free in time", sent=False)
 
     def _exchange(self, request: bytes, deadline: float, *, announcement: bool, patient: bool) -> _Steps[bytes]:
         """Send ``request`` and return the PKIMessage that answers it."""
         message = b"".join((self._head, str(len(request)).encode(), b"\r\n\r\n", request))
         patience = PATIENCE_SECONDS if patient else 0.0
+        sent = False
         try:
             answer = None
             if (connection := self._take()) is not None:
+                sent = True
                 try:
                     answer = yield from self._round_trip(connection, message, deadline, patience)
                 except _ClosedWhileIdle:
                     connection = None
             if connection is None or answer is None:
                 connection = yield from self._connect(deadline, patience)
+                sent = True
                 answer = yield from self._round_trip(connection, message, deadline, patience)
             if self._require_keep_alive and not (answer.reusable or connection.reused):
                 connection.close()
@@ -272,7 +275,10 @@ class _HTTP:
             return http1.message_of(answer, announcement=announcement)
         except TransportError as error:
             raise type(error)(
-                f"{self.url}: {error}", http_status=error.http_status, retry_after_seconds=error.retry_after_seconds
+                f"{self.url}: {error}",
+                http_status=error.http_status,
+                retry_after_seconds=error.retry_after_seconds,
+                sent=sent,
             ) from (error.__cause__ or error)
 
     def _take(self) -> Connection | None:
