@@ -55,6 +55,7 @@ _CLOSE = (b"connection", b"close")
 _CARRY_ON = frozenset({BodyType.CERT_CONF, BodyType.POLL_REQ})
 _MOST_PIPELINED = 64
 _LINGER_SECONDS = 2.0
+_SHUTDOWN_SECONDS = 3600.0  # it is ``late`` that ends who does not read
 _LINGER_BYTES = 4 << 20
 _log = logging.getLogger("opensslcmp.server")
 
@@ -67,7 +68,8 @@ class Bounds:
         max_connections: in all; more than these, and the one that waits longest for its peer is closed.
         max_connections_per_address: of one address that is not a trusted proxy.
         max_header_bytes, max_headers: of a request; more get 431.
-        max_buffered_bytes: of bodies, in all; more get 503.
+        max_buffered_bytes: of bodies, and of answers that are not read, in all; beyond it those are closed whose peers
+            keep us waiting longest, then more get 503.
         max_waiting, max_under_way: messages that wait for their turn, and that are worked on.
         header_timeout_seconds: for a request's head, and for the TLS handshake.
         idle_timeout_seconds: for the next request on a connection.
@@ -92,12 +94,13 @@ class Bounds:
 
 
 class _Stage(Enum):
-    """What a connection is doing. Its peer has to hurry in the first three and the last."""
+    """What a connection is doing. Its peer has to hurry, but for while we make an answer."""
 
     IDLE = auto()
     HEAD = auto()
     BODY = auto()
     ANSWERING = auto()
+    UNREAD = auto()
     ENDING = auto()
 
 
@@ -162,7 +165,7 @@ class FrontEnd:
             options |= {
                 "ssl": tls,
                 "ssl_handshake_timeout": self.bounds.header_timeout_seconds,
-                "ssl_shutdown_timeout": _LINGER_SECONDS,
+                "ssl_shutdown_timeout": _SHUTDOWN_SECONDS,
             }
         for each in self._sockets:
             # A copy: closing the server for another one with other TLS files leaves the socket listening.
@@ -230,7 +233,8 @@ class FrontEnd:
         of_address = self.of_address.get(address, 0)
         self.of_address[address] = of_address + 1
         if len(self.connections) >= self.bounds.max_connections:
-            waiting = (each for each in self.connections if each.stage in {_Stage.IDLE, _Stage.HEAD, _Stage.BODY})
+            ours = {_Stage.ANSWERING, _Stage.ENDING}
+            waiting = (each for each in self.connections if each.stage not in ours)
             longest = min(waiting, key=lambda each: each.since, default=None)
             if longest is not None:
                 longest.abort()
@@ -251,6 +255,17 @@ class FrontEnd:
         else:
             del self.of_address[connection.address]
         self._empty.set()
+
+    def has_room(self, asking: _Connection) -> bool:
+        """Whether what is kept for peers is within its bound, once those gave way that keep us waiting."""
+        bound = self.bounds.max_buffered_bytes
+        if self.buffered > bound:
+            waiting = [each for each in self.connections if each is not asking and each.keeps_us_waiting]
+            for each in sorted(waiting, key=lambda each: each.since):
+                each.abort()
+                if self.buffered <= bound:
+                    break
+        return self.buffered <= bound
 
     def busy(self, text: str) -> Reply:
         """The answer when there is no room."""
@@ -329,7 +344,7 @@ class _Connection(asyncio.Protocol):
         self._last = False  # the peer sends no more
         self._paused = False
         self._blocked = False
-        self._ended = self._completed = 0
+        self._ended = self._completed = self._unread = self._left = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -415,24 +430,39 @@ class _Connection(asyncio.Protocol):
         self._last = True
         return self._answering and self.stage is not _Stage.ENDING and not self._tls
 
+    @property
+    def keeps_us_waiting(self) -> bool:
+        """Bytes are kept until its peer sends the rest, or reads."""
+        return bool(self._unread or (self._body_bytes and self.stage is _Stage.BODY))
+
     def pause_writing(self) -> None:
         """The peer does not read."""
         self._blocked = True
+        self._unread = self._left = self.transport.get_write_buffer_size()
+        self.front.buffered += self._unread
+        self.front.has_room(self)
 
     def resume_writing(self) -> None:
         """It does again."""
         self._blocked = False
-        if not self._answering and self._requests:
-            self._answer_next()
+        self.front.buffered -= self._unread
+        self._unread = 0
+        if self.stage is _Stage.UNREAD:
+            self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed. What was begun goes on, and the answer is found when it is asked for again."""
         self._parser = None
         if self._job is not None:
             self._job.gone = True
-        self.front.buffered -= self._body_bytes + sum(len(each.body) for each in self._requests)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep nothing for it any more; what was begun is counted until it is done."""
+        self.front.buffered -= self._body_bytes + self._unread + sum(len(each.body) for each in self._requests)
         self._requests.clear()
-        self._body_bytes = 0
+        self._body.clear()
+        self._body_bytes = self._unread = 0
         self.front.leaves(self)
 
     # -- httptools -----------------------------------------------------------------------------------------------
@@ -440,7 +470,7 @@ class _Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._reset()
-        if not self._answering:
+        if not self._answering and not self._blocked:
             self.stage = _Stage.HEAD
 
     def on_url(self, url: bytes) -> None:
@@ -500,7 +530,7 @@ class _Connection(asyncio.Protocol):
             return
         method = self._parser.get_method().decode("ascii")
         found = self.front.routes.route(method, _path(self._url), self._content_type, self._declared, self._known)
-        if isinstance(found, Place) and self.front.buffered > self.front.bounds.max_buffered_bytes:
+        if isinstance(found, Place) and not self.front.has_room(self):
             found = self.front.busy("too much is under way")
         if isinstance(found, Reply) and (_CLOSE in found.headers or self._expect):
             self._refuse(found)
@@ -511,7 +541,7 @@ class _Connection(asyncio.Protocol):
         self._found = found
         if self._expect and modern and not self._answering and not self._requests:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if not self._answering:
+        if not self._answering and not self._blocked:
             self._enter(_Stage.BODY, self.front.app.read_timeout_seconds)
 
     def on_body(self, piece: bytes) -> None:
@@ -525,7 +555,7 @@ class _Connection(asyncio.Protocol):
             self._refuse(front.routes.too_long())
         elif isinstance(self._found, Place):
             self._body.append(piece)
-            if front.buffered > front.bounds.max_buffered_bytes:
+            if not front.has_room(self):
                 self._refuse(front.busy("too much is under way"))
 
     def on_message_complete(self) -> None:
@@ -605,10 +635,15 @@ class _Connection(asyncio.Protocol):
         self._answering = False
         if not keep_alive or (self._last and not self._requests):
             self._end(may_send_more=isinstance(request.found, Reply))
-            return
+        elif self._blocked:
+            self._enter(_Stage.UNREAD, self.front.bounds.idle_timeout_seconds)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """With the next request, when it is here already."""
         if self._requests:
-            if not self._blocked:
-                self._answer_next()
+            self._answer_next()
             return
         if self._found is not None or self._fed:  # of the next request a part is there
             self._enter(_Stage.BODY, self.front.app.read_timeout_seconds)
@@ -616,7 +651,7 @@ class _Connection(asyncio.Protocol):
             self._enter(_Stage.IDLE, self.front.bounds.idle_timeout_seconds)
         if self._paused:
             self._paused = False
-            transport.resume_reading()
+            self.transport.resume_reading()
 
     def _write(self, reply: Reply, keep_alive: bool, head_only: bool = False) -> None:
         """Head and body in one segment, where they fit in one."""
@@ -650,7 +685,7 @@ class _Connection(asyncio.Protocol):
     def _end(self, may_send_more: bool = False) -> None:
         """Close; where the peer may still send, once it has read our answer, which TCP drops for bytes that nobody read."""
         self._stop_reading()
-        self._enter(_Stage.ENDING, _LINGER_SECONDS)
+        self._enter(_Stage.ENDING, self.front.bounds.header_timeout_seconds if self._blocked else _LINGER_SECONDS)
         if not may_send_more or self._last or not self.transport.can_write_eof():
             self.transport.close()
             return
@@ -661,21 +696,26 @@ class _Connection(asyncio.Protocol):
 
     def late(self) -> None:
         """The deadline has passed."""
-        if self.stage is _Stage.BODY or (self.stage is _Stage.HEAD and self._fed):
+        left = self.transport.get_write_buffer_size() if self.stage in {_Stage.UNREAD, _Stage.ENDING} else 0
+        if 0 < left < self._left:  # it reads, slowly
+            self._left = left
+            self.deadline = self.front.loop.time() + self.front.bounds.header_timeout_seconds
+        elif self.stage is _Stage.BODY or (self.stage is _Stage.HEAD and self._fed):
             self._refuse(self.front.routes.too_slow())
         else:
             self.abort()
 
     def drain(self) -> None:
         """Close now, or after the answer that is due."""
-        if self.stage is _Stage.IDLE or (self.stage is _Stage.HEAD and not self._fed):
+        unread = self.stage is _Stage.UNREAD and not self._requests
+        if unread or self.stage is _Stage.IDLE or (self.stage is _Stage.HEAD and not self._fed):
             self._end()
 
     def abort(self) -> None:
         """Close at once."""
         self._parser = None
         self.transport.abort()
-        self.front.leaves(self)
+        self._let_go()
 
 
 @lru_cache(maxsize=512)

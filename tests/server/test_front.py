@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import resource
 import socket
 import ssl
@@ -388,18 +389,79 @@ def test_one_address_may_have_so_many_connections() -> None:
 def test_bodies_in_all_are_bounded_and_the_count_goes_back_to_nothing() -> None:
     with serving(Bounds(max_buffered_bytes=50_000)) as server:
         with server.connect() as one, server.connect() as other:
-            one.sendall(post(ROOT, bytes(40_001))[:-1])
-            server.until(lambda: server.front.buffered == 40_000)
+            one.sendall(post(ROOT, b"wait" + bytes(40_000)))
+            server.arrives()
             other.sendall(post(ROOT, bytes(20_001))[:-1])
             status, headers, _ = read_response(other)
             assert (status, headers["retry-after"]) == (503, "5")
-            one.sendall(b"\0")
+            server.open()
             assert read_response(one)[0] == 200
         with server.connect() as gone:
             gone.sendall(post(ROOT, bytes(10_001))[:-1])
             server.until(lambda: server.front.buffered == 10_000)
         server.until(lambda: not server.front.connections)
         assert server.front.buffered == 0
+
+
+def test_who_keeps_a_body_from_coming_gives_way_to_who_sends_one() -> None:
+    with serving(Bounds(max_buffered_bytes=50_000)) as server, server.connect() as first, server.connect() as second:
+        for number, each in enumerate((first, second), 1):
+            each.sendall(post(ROOT, bytes(20_001))[:-1])
+            server.until(lambda number=number: server.front.buffered == number * 20_000)  # type: ignore[misc]
+        assert server.ask(post(ROOT, bytes(20_000)))[0] == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert not first.recv(1)
+        second.sendall(b"\0")
+        assert read_response(second)[0] == 200
+        server.until(lambda: not server.front.buffered)
+
+
+def large(gate: Gate) -> App:
+    """An application whose CRL is more than a socket takes."""
+    crl = bytes(8 << 20)
+    return App(gate, threads=0, crl=lambda: crl)
+
+
+def test_answers_that_nobody_reads_are_bounded() -> None:
+    with serving(Bounds(max_buffered_bytes=100_000), app=large) as server, contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(server.connect()) for _ in range(6)]
+        for each in readers:
+            each.sendall(b"GET /crl HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        server.until(lambda: len(server.front.connections) == 1)
+        assert 0 < server.front.buffered <= (8 << 20) + 1000
+        assert server.ask(post(ROOT, b"x"))[0] == 200
+        status, _, crl = server.ask(b"GET /crl HTTP/1.0\r\n\r\n")
+        assert (status, len(crl)) == (200, 8 << 20)
+        stack.close()
+        server.until(lambda: not server.front.buffered)
+
+
+def test_who_does_not_read_is_late_also_when_it_has_asked_for_more() -> None:
+    bounds = Bounds(idle_timeout_seconds=0.1, header_timeout_seconds=0.1)
+    with serving(bounds, app=large) as server, server.connect() as pipelined, server.connect() as ended:
+        pipelined.sendall(b"GET /crl HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        ended.sendall(b"GET /crl HTTP/1.0\r\n\r\n")
+        server.until(lambda: server.front.buffered > 8 << 20)
+        server.until(lambda: not server.front.connections)
+        assert server.front.buffered == 0
+
+
+@pytest.mark.parametrize("request_", [b"GET /crl HTTP/1.0\r\n\r\n", b"GET /crl HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_who_reads_slowly_gets_all_of_it(request_: bytes) -> None:
+    """Each time that its deadline passes it has read a little more."""
+    with serving(Bounds(idle_timeout_seconds=3600), app=large) as server, server.connect() as slow:
+        slow.sendall(request_)
+        server.until(lambda: server.front.buffered > 0)
+        (connection,) = server.front.connections
+        length, got = server.front.buffered, 0
+        while got < 8 << 20:
+            piece = slow.recv(1 << 20)
+            assert piece
+            got += len(piece)
+            left = connection.transport.get_write_buffer_size()
+            if 0 < left < length:
+                server.call(connection.late)
+                length = left
 
 
 def test_beyond_the_queue_a_message_gets_503_and_a_pkimessage_that_says_so(world: World) -> None:
