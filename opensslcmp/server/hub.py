@@ -147,17 +147,21 @@ class Hub:
                 arm = worker.switch(value)
             else:
                 arm = worker.switch()
-        except Exception as raised:
-            _finish(done, None, raised)
+        except (
+            BaseException
+        ) as raised:  # SystemExit too: one message ends no server, and others wait for their turn here
+            _finish(done, None, _as_exception(raised))
             return
-        if worker.dead:
+        if isinstance(arm, greenlet.GreenletExit):  # raised in it; greenlet hands it out as a result
+            _finish(done, None, _as_exception(arm))
+        elif worker.dead:
             _finish(done, arm, None)
         else:
             arm(partial(self._go, worker, done))
 
     def watch(self, awaitable: Awaitable[Any], resume: Resume) -> None:
         """Await in a task, then go on."""
-        task = asyncio.ensure_future(awaitable)
+        task = asyncio.ensure_future(_contained(awaitable))
         self._tasks.add(task)  # asyncio itself holds tasks weakly
 
         def over(task: asyncio.Future[Any]) -> None:
@@ -230,6 +234,23 @@ class Hub:
                 asyncio.get_running_loop().call_soon(waiting.popleft(), None, None)
             else:
                 del self._claimed[transaction_id]
+
+
+async def _contained(awaitable: Awaitable[T]) -> T:
+    """As this; what would end the loop when it leaves a task is a failure like others."""
+    try:
+        return await awaitable
+    except (SystemExit, KeyboardInterrupt, greenlet.GreenletExit) as error:
+        raise _as_exception(error) from error
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """What is no ``Exception`` as one: it is told to who waits, and ends neither the loop nor a task of his."""
+    if isinstance(error, Exception):
+        return error
+    told = RuntimeError(f"a message ended with {type(error).__name__}")
+    told.__cause__ = error
+    return told
 
 
 def _finish(done: Callable[[Any, BaseException | None], object], value: Any, error: BaseException | None) -> None:

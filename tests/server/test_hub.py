@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import greenlet
 import pytest
 
 from opensslcmp.asn1 import InfoTypeAndValue, Message, admit, oids
@@ -206,6 +207,52 @@ def test_an_awaited_authority_that_fails_or_is_cancelled_is_a_system_failure(
         assert said(answer) == (B.IP, F.SYSTEM_FAILURE)
     assert "no route" in caplog.text
     assert "cancelled" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), greenlet.GreenletExit(), asyncio.CancelledError()]
+)
+@pytest.mark.parametrize("awaited", [True, False])
+def test_what_is_no_exception_ends_its_own_message_only(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException, awaited: bool
+) -> None:
+    """The others of one commit are answered, the transaction is let go, and the loop goes on."""
+    asked = 0
+
+    async def leave() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise error
+
+    def leave_at_once(request: CertificateRequest) -> Issued | Pending:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise error
+        return issue(request)
+
+    issue = world.ca.issue
+    if not awaited:
+        monkeypatch.setattr(world.ca, "issue", leave_at_once)
+    responder = world.again(Wrapping(world, leave) if awaited else world.ca)
+    requests = [request_of(world.device()) for _ in range(3)]
+
+    async def main() -> list[bytes | BaseException]:
+        answers = await asyncio.gather(*(responder.handle_async(each) for each in requests), return_exceptions=True)
+        return [*answers, await responder.handle_async(requests[0])]
+
+    first, second, third, again = asyncio.run(main())
+    if isinstance(first, bytes):  # an authority that is awaited is a task of its own
+        assert said(admit(first)) == (B.IP, F.SYSTEM_FAILURE)
+    else:
+        assert isinstance(first, RuntimeError)
+        assert type(error).__name__ in str(first)
+        assert isinstance(again, bytes)
+        assert said(admit(again)) == (B.IP, None)
+    for each in (second, third):
+        assert isinstance(each, bytes)
+        assert said(admit(each)) == (B.IP, None)
 
 
 def test_handle_says_what_it_lacks_for_coroutine_functions(world: World, caplog: pytest.LogCaptureFixture) -> None:
