@@ -84,7 +84,13 @@ class Target:
 _PORTS = {"http": 80, "https": 443}
 
 
-def parse_url(url: str, *, schemes: tuple[str, ...] = ("http", "https"), default_scheme: str = "http") -> Target:
+def parse_url(
+    url: str,
+    *,
+    schemes: tuple[str, ...] = ("http", "https"),
+    default_scheme: str = "http",
+    default_port: int | None = None,
+) -> Target:
     """Where ``url`` points. Without a scheme it is ``default_scheme``.
 
     Raises:
@@ -113,7 +119,7 @@ def parse_url(url: str, *, schemes: tuple[str, ...] = ("http", "https"), default
     return Target(
         scheme=scheme,
         host=host,
-        port=port or _PORTS[scheme],
+        port=port or default_port or _PORTS[scheme],
         path=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         authorization=authorization,
     )

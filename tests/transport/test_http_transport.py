@@ -19,7 +19,7 @@ import pytest
 
 from opensslcmp.context.http import Connection
 from opensslcmp.errors import TimedOut, TransportError
-from opensslcmp.transport import AsyncHTTPTransport, HTTPTransport, http
+from opensslcmp.transport import AsyncHTTPTransport, HTTPTransport, pool
 from tests.transport.http_peers import ANSWER, MESSAGE, Peer, Server, answering, reply
 
 ROOT = Path(__file__).parents[2]
@@ -455,8 +455,8 @@ def test_the_environment_names_the_proxy(
 
 def test_a_domain_can_be_kept_from_the_proxy(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     client = connect("http://ca.example/", proxy="http://p", no_proxy=".example")
-    assert client.transport._proxy is None
-    assert connect("http://ca.example/", proxy="http://p", no_proxy="example").transport._proxy is not None
+    assert client.transport._via is None
+    assert connect("http://ca.example/", proxy="http://p", no_proxy="example").transport._via is not None
 
 
 # What concerns threads only
@@ -595,7 +595,7 @@ def test_after_a_fork_every_transport_begins_anew(connect: Connect) -> None:
     with Server() as server:
         client = connect(server.url)
         client.send()
-        http._after_fork()  # the children of real forks are seen by no coverage
+        pool._after_fork()  # the children of real forks are seen by no coverage
         assert not client.transport._idle
         client.send()
         assert server.connections == 2
