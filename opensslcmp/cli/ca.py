@@ -160,7 +160,12 @@ def serve(
         str | None, typer.Option("--host", help="Address to listen on; 127.0.0.1 when nothing says otherwise")
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", help="0 picks a free one; 8080 by default", min=0, max=65535)
+        int | None, typer.Option("--port", "--http", help="0 picks a free one; 8080 by default", min=0, max=65535)
+    ] = None,
+    no_http: Annotated[bool, typer.Option("--no_http", help="Serve by other ways only")] = False,
+    tcp: Annotated[
+        int | None,
+        typer.Option("--tcp", help="CMP over TCP on this port; 829 is the usual one", metavar="PORT", min=0, max=65535),
     ] = None,
     profile: Annotated[
         str | None, typer.Option("--profile", help="Which rules are checked", metavar="rfc9810|strict|lenient")
@@ -191,7 +196,7 @@ def serve(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Check settings and CA, say what was found, and end")] = False,
 ) -> None:
-    """Serve the CA of a directory over HTTP.
+    """Serve the CA of a directory over HTTP, and by other ways.
 
     What is to be configured stands in opensslcmp.toml; options here win over it.
 
@@ -231,6 +236,11 @@ def serve(
         server.tls()
     except ValueError as error:
         raise InputError(str(error)) from None
+    ways: dict[str, Any] = {"http": False if no_http else None, "tcp_port": tcp}
+    try:
+        transfers = replace(settings.transfers, **{name: value for name, value in ways.items() if value is not None})
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     options = {"profile": profile, "approval": None if approval is None else approval == "manual"}
     # Here, where the words are better than from a worker process.
     _check_authority(directory, settings, options)
@@ -242,10 +252,10 @@ def serve(
         return
     load = partial(load_app, directory.absolute(), config and config.absolute(), server.paths, options)
     if not settings.metrics.enabled or server.workers == 1:
-        run_server(load, server, ready=_ready)
+        run_server(load, server, transfers=transfers, ready=_ready)
         return
     with tempfile.TemporaryDirectory(prefix="opensslcmp-", dir=os.environ.get("RUNTIME_DIRECTORY")) as numbers:
-        run_server(partial(load, metrics_directory=Path(numbers)), server, ready=_ready)
+        run_server(partial(load, metrics_directory=Path(numbers)), server, transfers=transfers, ready=_ready)
 
 
 def open_settings(directory: Path, config: Path | None = None) -> Settings:

@@ -19,7 +19,7 @@ from opensslcmp.client.context import Context
 from opensslcmp.client.failover import Retry
 from opensslcmp.credentials import Credential, SharedSecret, Signer
 from opensslcmp.errors import OpenSSLError
-from opensslcmp.transport import TLS
+from opensslcmp.transport import TLS, scheme_of
 
 __all__ = ["ClientOptions", "general_names", "make_context", "make_credential", "make_tls", "server_url"]
 
@@ -39,7 +39,10 @@ def _option(name: str, help_text: str, panel: str, metavar: str | None = None) -
 class ClientOptions:
     """Options that every client command takes."""
 
-    server: Annotated[str | None, _option("server", "\\[http\\[s]://]HOST\\[:PORT]\\[/PATH]", _SERVER)] = None
+    server: Annotated[
+        str | None,
+        _option("server", "\\[http\\[s]://]HOST\\[:PORT]\\[/PATH], or cmp\\[s]+tcp://HOST\\[:PORT]", _SERVER),
+    ] = None
     path: Annotated[
         str | None, _option("path", "Path on the server, when not in --server; else .well-known/cmp", _SERVER)
     ] = None
@@ -124,8 +127,16 @@ def server_url(options: ClientOptions) -> str:
     """
     if not options.server:
         raise UsageError("--server is missing")
-    url = options.server if "://" in options.server else f"http{'s' * options.tls_used}://{options.server}"
+    url = (
+        options.server
+        if "://" in options.server or scheme_of(options.server) != "http"
+        else f"http{'s' * options.tls_used}://{options.server}"
+    )
     parts = urlsplit(url)
+    if (scheme_of(url) or "http") not in {"http", "https"}:
+        if options.tls_used or options.path is not None:
+            raise UsageError(f"--tls_used and --path are for HTTP, unlike {parts.scheme}:")
+        return url
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UsageError(f"--server: not a server: {options.server}")
     if options.tls_used and parts.scheme == "http":
@@ -219,7 +230,7 @@ def make_tls(options: ClientOptions) -> TLS | None:
         UsageError: there is no server.
         InputError: --tls_keypass names no password.
     """
-    if not any(url.startswith("https:") for url in _urls(options)):
+    if not any(scheme_of(url) in {"https", "cmps+tcp"} for url in _urls(options)):
         return None
     return TLS(
         trusted=sources(options.tls_trusted),

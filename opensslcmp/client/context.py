@@ -282,7 +282,7 @@ class Context:
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def transport(self) -> Any:
-        """The HTTP transport to ``server`` that all sessions of this context share, its connections kept alive.
+        """The transport to ``server`` that all sessions of this context share, its connections kept alive.
 
         Raises:
             ValueError: there is no server.
@@ -297,20 +297,20 @@ class Context:
         """
         with self._lock:
             if not self._transports:
-                from opensslcmp.transport import HTTPTransport
+                from opensslcmp.transport import transport_for
 
-                self._transports[:] = self._over(HTTPTransport)
+                self._transports[:] = self._over(transport_for)
             return tuple(self._transports)
 
     def async_transports(self) -> Sequence[Any]:
-        """New HTTP transports to ``servers`` for an event loop; whoever asked for them closes them.
+        """New transports to ``servers`` for an event loop; whoever asked for them closes them.
 
         Raises:
             ValueError: there is no server.
         """
-        from opensslcmp.transport import AsyncHTTPTransport
+        from opensslcmp.transport import async_transport_for
 
-        return self._over(AsyncHTTPTransport)
+        return self._over(async_transport_for)
 
     def _over(self, transport: Callable[..., Any]) -> Sequence[Any]:
         if not self.servers:

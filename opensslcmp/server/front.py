@@ -293,6 +293,24 @@ class FrontEnd:
             lambda done: self.loop.call_soon_threadsafe(answered, done.result())
         )
 
+    async def ask(self, body: bytes, peer: Peer) -> Reply:
+        """The answer to a message that came by another way than HTTP, as HTTP would have it.
+
+        It waits for its turn with the others; who is cancelled here waits no more.
+        """
+        answer: asyncio.Future[Reply] = self.loop.create_future()
+
+        def answered(reply: Reply) -> None:
+            if not answer.done():
+                answer.set_result(reply)
+
+        job = Job(body, peer, answered)
+        self.intake.offer(job)
+        try:
+            return await answer
+        finally:
+            job.gone = True
+
     def readiness(self) -> Reply | None:
         """Why no more should come, apart from the store; None when all is well."""
         if self.draining:

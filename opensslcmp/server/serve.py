@@ -27,12 +27,13 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from opensslcmp.server.app import App
 from opensslcmp.server.server_settings import ServerSettings
+from opensslcmp.server.transfer_settings import TransferSettings
 
 __all__ = ["serve"]
 
@@ -47,6 +48,7 @@ def serve(
     load: Callable[[], App],
     settings: ServerSettings = ServerSettings(),  # noqa: B008 -- immutable
     *,
+    transfers: TransferSettings = TransferSettings(),  # noqa: B008 -- immutable
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. To be called from the main thread of a process without others.
@@ -54,7 +56,8 @@ def serve(
     Args:
         load: makes the application, in each worker process.
         settings: where, how many, and the bounds.
-        ready: called with the URL of the CMP service once connections are answered.
+        transfers: ways beside HTTP, or instead of it.
+        ready: called with the URL of the CMP service once connections are answered, and then with that of each other way.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -64,17 +67,19 @@ def serve(
     settings.tls()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        family, address = _resolve(settings.host, settings.port)
-        sockets = _listen(family, address, settings.workers)
-        try:
-            host, port = sockets[0].getsockname()[:2]
-            scheme = "https" if settings.tls_certificate else "http"
-            url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/.well-known/cmp"
-            supervisor = _Supervisor(load, settings, sockets)
-            supervisor.run(lambda: ready(url) if ready is not None else None)
-        finally:
-            for each in sockets:
-                each.close()
+        with contextlib.ExitStack() as open_sockets:
+            sockets: dict[str, list[socket.socket]] = {}
+            urls: list[str] = []
+            for name, scheme, port, path in _places(settings, transfers):
+                family, address = _resolve(settings.host, port)
+                sockets[name] = _listen(family, address, settings.workers)
+                for each in sockets[name]:
+                    open_sockets.callback(each.close)
+                host, bound = sockets[name][0].getsockname()[:2]
+                urls.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}{path}")
+            of_workers = [{name: each[number] for name, each in sockets.items()} for number in range(settings.workers)]
+            supervisor = _Supervisor(load, settings, transfers, of_workers)
+            supervisor.run(lambda: [ready(url) for url in urls] if ready is not None else None)
     finally:
         while signal.sigtimedwait(_SIGNALS, 0) is not None:  # those that we have acted upon already
             pass
@@ -82,6 +87,15 @@ def serve(
 
 
 # -- the first process ---------------------------------------------------------------------------------------------
+
+
+def _places(settings: ServerSettings, transfers: TransferSettings) -> Iterator[tuple[str, str, int, str]]:
+    """What is listened on by the first process: name, scheme, port and path."""
+    s = "s" if settings.tls_certificate else ""
+    if transfers.http:
+        yield "http", f"http{s}", settings.port, "/.well-known/cmp"
+    if transfers.tcp_port is not None:
+        yield "tcp", f"cmp{s}+tcp", transfers.tcp_port, ""
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
@@ -131,7 +145,7 @@ def _refuse_a_taken_port(family: socket.AddressFamily, address: tuple[Any, ...])
 class _Worker:
     """A place for a worker process."""
 
-    socket: socket.socket
+    sockets: dict[str, socket.socket]
     pid: int = 0
     started: float = 0.0
     was_ready: bool = False
@@ -142,15 +156,22 @@ class _Worker:
 class _Supervisor:
     """Starts workers, hands on signals, starts anew what died."""
 
-    def __init__(self, load: Callable[[], App], settings: ServerSettings, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        load: Callable[[], App],
+        settings: ServerSettings,
+        transfers: TransferSettings,
+        sockets: list[dict[str, socket.socket]],
+    ) -> None:
         self._load = load
         self._settings = settings
+        self._transfers = transfers
         self._workers = [_Worker(each) for each in sockets]
         self._life, self._life_held = os.pipe()
         self._news, self._news_told = os.pipe()
         os.set_blocking(self._news, False)
 
-    def run(self, ready: Callable[[], None]) -> None:
+    def run(self, ready: Callable[[], object]) -> None:
         try:
             for worker in self._workers:
                 self._start(worker)
@@ -200,7 +221,8 @@ class _Supervisor:
 
     def _end(self) -> None:
         for worker in self._workers:
-            worker.socket.close()
+            for each in worker.sockets.values():
+                each.close()
         self._tell(signal.SIGTERM)
         deadline = time.monotonic() + self._settings.drain_seconds + _GRACE_SECONDS
         while any(worker.pid for worker in self._workers):
@@ -263,8 +285,9 @@ class _Supervisor:
             os.close(self._life_held)
             for other in self._workers:
                 if other is not worker:
-                    other.socket.close()
-            _work(self._load, self._settings, worker.socket, self._life, self._told(worker))
+                    for each in other.sockets.values():
+                        each.close()
+            _work(self._load, self._settings, self._transfers, worker.sockets, self._life, self._told(worker))
             status = 0
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
@@ -290,7 +313,12 @@ class _Supervisor:
 
 
 def _work(
-    load: Callable[[], App], settings: ServerSettings, listening: socket.socket, life: int, ready: Callable[[], None]
+    load: Callable[[], App],
+    settings: ServerSettings,
+    transfers: TransferSettings,
+    sockets: dict[str, socket.socket],
+    life: int,
+    ready: Callable[[], None],
 ) -> None:
     """All of a worker's life."""
     # The terminal sends SIGINT to us too; it is the first process that tells us to end.
@@ -306,7 +334,7 @@ def _work(
     gc.collect()
     gc.freeze()  # what is there now stays; the collector need not look at it again and again
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app, settings, listening, life, ready))
+        runner.run(_serve(app, settings, transfers, sockets, life, ready))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -320,9 +348,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    app: App, settings: ServerSettings, listening: socket.socket, life: int, ready: Callable[[], None]
+    app: App,
+    settings: ServerSettings,
+    transfers: TransferSettings,
+    sockets: dict[str, socket.socket],
+    life: int,
+    ready: Callable[[], None],
 ) -> None:
     from opensslcmp.server.front import Bounds, FrontEnd
+    from opensslcmp.server.transfers import Transfers
 
     loop = asyncio.get_running_loop()
     bounds = Bounds(
@@ -338,6 +372,7 @@ async def _serve(
         retry_after_seconds=settings.retry_after_seconds,
     )
     front = FrontEnd(app, bounds, trusted_proxies=settings.trusted_proxies)
+    others = Transfers(front, settings, transfers, sockets)
     over = asyncio.Event()
 
     def end() -> None:
@@ -352,22 +387,24 @@ async def _serve(
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        task = loop.create_task(_reload(app, settings, front))
+        task = loop.create_task(_reload(app, settings, front, others))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGHUP, reload)
     loop.add_reader(life, orphaned)
-    await front.listen([listening], settings.tls())
+    await front.listen([sockets["http"]] if transfers.http else [], settings.tls())
+    await others.start(settings.tls())
     ready()
     await over.wait()
-    if not await front.drain(settings.drain_seconds):
+    drained = await asyncio.gather(front.drain(settings.drain_seconds), others.drain(settings.drain_seconds))
+    if not all(drained):
         _log.warning("some requests were cut off after %g seconds", settings.drain_seconds)
     await front.close()
 
 
-async def _reload(app: App, settings: ServerSettings, front: Any) -> None:
+async def _reload(app: App, settings: ServerSettings, front: Any, others: Any) -> None:
     """What SIGHUP does; what fails leaves everything as it was."""
     try:
         tls = settings.tls()
@@ -375,6 +412,7 @@ async def _reload(app: App, settings: ServerSettings, front: Any) -> None:
             return
         if tls is not None:
             await front.change_tls(tls)
+            await others.change_tls(tls)
     except Exception:
         _log.exception("not reloaded; everything is as before")
     else:

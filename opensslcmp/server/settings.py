@@ -26,6 +26,7 @@ from opensslcmp.server.server_settings import ServerSettings
 from opensslcmp.server.stores import StoreSettings
 from opensslcmp.server.tables import WrongValue, load_tables, near, refuse, url_problem
 from opensslcmp.server.throttle import RateLimits
+from opensslcmp.server.transfer_settings import TransferSettings
 
 __all__ = [
     "AuthorisationSettings",
@@ -315,6 +316,7 @@ class Settings:
             refused with badRequest.
         audit: where the audit trail goes.
         metrics: whether and where there are metrics.
+        transfers: ways beside HTTP by which messages come.
 
     Raises:
         ValueError: a URL that is none, or that a certificate cannot carry; a name that nothing has.
@@ -334,6 +336,7 @@ class Settings:
     labels: Mapping[str, LabelSettings] = field(default_factory=dict)
     audit: AuditSettings = AuditSettings()  # noqa: RUF009 -- immutable
     metrics: MetricsSettings = MetricsSettings()  # noqa: RUF009 -- immutable
+    transfers: TransferSettings = TransferSettings()  # noqa: RUF009 -- immutable
 
     def __post_init__(self) -> None:
         refuse(self._wrong())

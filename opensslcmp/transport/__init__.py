@@ -1,24 +1,37 @@
 """Bytes to bytes: how a PKIMessage reaches the other side and its answer comes back.
 
-``HTTPTransport`` and ``AsyncHTTPTransport`` speak HTTP and HTTPS (RFC 9811); ``InProcess`` asks a responder in this
-process. Anything else is a ``Transport`` when it has a ``send``, and ``as_transport`` makes one of a plain function.
+``transport_for`` makes the transport of a URL:
+
+=========================================  ================================================  ============================
+``http://``, ``https://``                  HTTP (RFC 9811)                                   ``HTTPTransport``
+``cmp+tcp://``, ``cmps+tcp://``            TCP, with TLS                                     ``TCPTransport``
+=========================================  ================================================  ============================
+
+and ``async_transport_for`` its twin for event loops. ``InProcess`` asks a responder in this process. Anything else is a
+``Transport`` when it has a ``send``, and ``as_transport`` makes one of a plain function.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from opensslcmp.transport.http import TLS, AsyncHTTPTransport, HTTPTransport
 from opensslcmp.transport.inprocess import InProcess
+from opensslcmp.transport.tcp import AsyncTCPTransport, TCPTransport
 
 __all__ = [
     "TLS",
     "AsyncHTTPTransport",
+    "AsyncTCPTransport",
     "AsyncTransport",
     "HTTPTransport",
     "InProcess",
+    "TCPTransport",
     "Transport",
     "as_async_transport",
     "as_transport",
+    "async_transport_for",
+    "scheme_of",
+    "transport_for",
 ]
 
 
@@ -46,6 +59,74 @@ class AsyncTransport(Protocol):
         ...
 
 
+def scheme_of(url: str) -> str | None:
+    """The scheme of a URL when a transport for it is here, in lower case; ``http`` when it has none, else None."""
+    before, colon, after = url.partition(":")
+    if not colon or (not after.startswith("//") and before.lower() not in _WITHOUT_SLASHES):
+        return "http"
+    return before.lower() if before.lower() in _OPTIONS else None
+
+
+_HTTP_OPTIONS = frozenset(
+    {
+        "connect_timeout_seconds",
+        "message_timeout_seconds",
+        "proxy",
+        "no_proxy",
+        "tls",
+        "max_response_bytes",
+        "max_connections",
+    }
+)
+_TCP_OPTIONS = _HTTP_OPTIONS - {"proxy", "no_proxy"}
+# Which of the options mean something to which scheme.
+_OPTIONS: dict[str, frozenset[str]] = {
+    "http": _HTTP_OPTIONS,
+    "https": _HTTP_OPTIONS,
+    "cmp+tcp": _TCP_OPTIONS - {"tls"},
+    "cmps+tcp": _TCP_OPTIONS,
+}
+_WITHOUT_SLASHES: frozenset[str] = frozenset()
+
+
+def _of(url: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The scheme, and those of the options that mean something to it."""
+    scheme = scheme_of(url)
+    if scheme is None:
+        raise ValueError(f"there is no transport for this scheme; there are {', '.join(_OPTIONS)}")
+    unknown = options.keys() - _HTTP_OPTIONS
+    if unknown:
+        raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
+    return scheme, {name: value for name, value in options.items() if name in _OPTIONS[scheme]}
+
+
+def transport_for(url: str, **options: Any) -> Transport:
+    """The transport of a URL, for threads.
+
+    Args:
+        url: with one of the schemes above; without any, ``http``.
+        **options: ``connect_timeout_seconds``, ``message_timeout_seconds``, ``proxy``, ``no_proxy``, ``tls``,
+            ``max_response_bytes`` and ``max_connections``, as ``HTTPTransport`` has them; those that mean nothing to the
+            scheme are passed over. For more, take its class.
+
+    Raises:
+        ValueError: the URL or an option cannot be used.
+        TypeError: there is no such option.
+    """
+    scheme, fitting = _of(url, options)
+    if scheme in {"cmp+tcp", "cmps+tcp"}:
+        return TCPTransport(url, **fitting)
+    return HTTPTransport(url, **fitting)
+
+
+def async_transport_for(url: str, **options: Any) -> AsyncTransport:
+    """The transport of a URL, for event loops; arguments and errors are those of ``transport_for``."""
+    scheme, fitting = _of(url, options)
+    if scheme in {"cmp+tcp", "cmps+tcp"}:
+        return AsyncTCPTransport(url, **fitting)
+    return AsyncHTTPTransport(url, **fitting)
+
+
 class _Function:
     def __init__(self, function: Callable[[bytes], bytes]) -> None:
         self._function = function
@@ -70,7 +151,7 @@ def as_transport(way: Transport | Callable[[bytes], bytes] | str) -> Transport:
         ValueError: the URL cannot be used.
     """
     if isinstance(way, str):
-        return HTTPTransport(way)
+        return transport_for(way)
     if isinstance(way, Transport):
         return way
     if callable(way):
@@ -86,7 +167,7 @@ def as_async_transport(way: AsyncTransport | Callable[[bytes], Awaitable[bytes]]
         ValueError: the URL cannot be used.
     """
     if isinstance(way, str):
-        return AsyncHTTPTransport(way)
+        return async_transport_for(way)
     if isinstance(way, AsyncTransport):
         return way
     if callable(way):

@@ -64,9 +64,20 @@ class _TCP(Pool):
     def _exchange(self, request: bytes, deadline: float, *, patient: bool) -> Steps[bytes]:
         patience = PATIENCE_SECONDS if patient else 0.0
         asked = TCPMessage(kind=TCPType.PKI_REQUEST, value=request, close=not self._keep_alive)
+        sent = False
         try:
             for _ in range(_MOST_POLLS):
-                answer = yield from self._ask(asked, deadline, patience)
+                connection = self._take()
+                if connection is not None:
+                    sent = True
+                    try:
+                        answer = yield from self._round(connection, asked, deadline, patience)
+                    except ClosedWhileIdle:
+                        connection = None
+                if connection is None:
+                    connection = yield from self._connect(deadline, patience)
+                    sent = True
+                    answer = yield from self._round(connection, asked, deadline, patience)
                 if answer.kind != TCPType.POLL_REPLY:
                     return _message_of(answer)
                 reference, seconds = answer.poll
@@ -76,22 +87,11 @@ class _TCP(Pool):
                 asked = TCPMessage(kind=TCPType.POLL_REQUEST, value=reference, close=not self._keep_alive)
             raise TransportError(f"there was no answer to {_MOST_POLLS} polls")
         except TransportError as error:
-            raise type(error)(f"{self.url}: {error}") from (error.__cause__ or error)
+            raise type(error)(f"{self.url}: {error}", sent=sent) from (error.__cause__ or error)
 
-    def _ask(self, asked: TCPMessage, deadline: float, patience: float) -> Steps[TCPMessage]:
-        """Send one TCP-message and read the one that answers it."""
-        sent = asked.encode()
-        if (connection := self._take()) is not None:
-            try:
-                return (yield from self._round(connection, sent, deadline, patience))
-            except ClosedWhileIdle:
-                pass
-        connection = yield from self._connect(deadline, patience)
-        return (yield from self._round(connection, sent, deadline, patience))
-
-    def _round(self, connection: Connection, sent: bytes, deadline: float, patience: float) -> Steps[TCPMessage]:
+    def _round(self, connection: Connection, asked: TCPMessage, deadline: float, patience: float) -> Steps[TCPMessage]:
         answer, whole = yield from self._converse(
-            connection, sent, TCPReader(self._max_response + 8), deadline, patience
+            connection, asked.encode(), TCPReader(self._max_response + 8), deadline, patience
         )
         self._give_back(connection, whole and not answer.close and answer.version == VERSION)
         if answer.version != VERSION:

@@ -1,0 +1,72 @@
+"""The ways beside HTTP by which messages come to a worker: each is a ``Transfer``, and hands what comes to ``FrontEnd.ask``.
+
+So all of them share the queue, its bounds and its fairness, the Responder on the loop's thread, and the commits of a turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Protocol
+
+from opensslcmp.server.front import FrontEnd
+from opensslcmp.server.server_settings import ServerSettings
+from opensslcmp.server.transfer_settings import TransferSettings
+
+__all__ = ["Transfer", "Transfers"]
+
+
+class Transfer(Protocol):
+    """A way by which messages come. All of it runs on the event loop of its worker."""
+
+    async def drain(self, seconds: float) -> bool:
+        """Take nothing more, and answer what was begun; False when ``seconds`` were not enough."""
+        ...
+
+    async def change_tls(self, tls: ssl.SSLContext) -> None:
+        """Use this for what is connected from now on."""
+        ...
+
+
+class Transfers:
+    """All that the settings name, in one worker.
+
+    Args:
+        front: where messages go.
+        server: bounds, and TLS.
+        settings: which ways.
+        sockets: those that the first process bound, by their name in ``sockets_of``.
+    """
+
+    def __init__(
+        self,
+        front: FrontEnd,
+        server: ServerSettings,
+        settings: TransferSettings,
+        sockets: Mapping[str, socket.socket],
+    ) -> None:
+        self._front = front
+        self._server = server
+        self._settings = settings
+        self._sockets = sockets
+        self._all: list[Transfer] = []
+
+    async def start(self, tls: ssl.SSLContext | None) -> None:
+        """Begin with all of them."""
+        if self._settings.tcp_port is not None:
+            from opensslcmp.server.tcp_front import TCPFront
+
+            tcp = TCPFront(self._front)
+            await tcp.listen(self._sockets["tcp"], tls)
+            self._all.append(tcp)
+
+    async def drain(self, seconds: float) -> bool:
+        """Take nothing more, and answer what was begun; False when ``seconds`` were not enough."""
+        return all(await asyncio.gather(*(each.drain(seconds) for each in self._all)))
+
+    async def change_tls(self, tls: ssl.SSLContext) -> None:
+        """Use this for what is connected from now on."""
+        for each in self._all:
+            await each.change_tls(tls)

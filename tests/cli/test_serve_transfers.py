@@ -1,0 +1,81 @@
+"""``opensslcmp serve`` with other ways than HTTP, and the client's commands with their URLs."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from opensslcmp.server.ca import CA
+from tests.cli.conftest import CLI
+from tests.server.web_client import environment
+
+SECRET = {"SECRET": "correct horse"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with a CA in ``ca``."""
+    ca = CA.create(tmp_path / "ca", "CN=Test CA,O=Test")
+    ca.add_secret("device", SECRET["SECRET"])
+    ca.close()
+    return tmp_path
+
+
+@contextmanager
+def serving(place: Path, *options: str, urls: int = 1) -> Iterator[list[str]]:
+    """The URLs of a server."""
+    command = [sys.executable, "-m", "opensslcmp", "serve", str(place / "ca"), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(urls)]
+            assert all(each.startswith("listening on ") for each in lines), lines
+            yield [each.removeprefix("listening on ").strip() for each in lines]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+
+
+def enrolls(cli: CLI, place: Path, url: str, *options: str) -> None:
+    """A certificate comes from a URL."""
+    who = ("--ref", "device", "--secret", "env:SECRET", "--newkey", "ec:P-256", "--subject", "/CN=device")
+    out = ("--newkeyout", place / "device.key", "--certout", place / "device.pem")
+    made = cli("enroll", "--server", url, *who, *out, *options, env=SECRET)
+    assert made.code == 0, made.err
+    assert x509.load_pem_x509_certificate((place / "device.pem").read_bytes())
+
+
+def test_two_workers_serve_http_and_tcp(cli: CLI, place: Path) -> None:
+    with serving(place, "--http", "0", "--tcp", "0", "--workers", "2", urls=2) as (http, tcp):
+        assert http.startswith("http://127.0.0.1:")
+        assert tcp.startswith("cmp+tcp://127.0.0.1:")
+        enrolls(cli, place, tcp)
+
+
+def test_tcp_alone_is_served_by_settings(cli: CLI, place: Path) -> None:
+    (place / "ca" / "opensslcmp.toml").write_text("[transfers]\nhttp = false\ntcp_port = 0\n")
+    with serving(place) as (tcp,):
+        assert tcp.startswith("cmp+tcp://127.0.0.1:")
+        enrolls(cli, place, tcp)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [(["--no_http"], "there is no other way"), (["--tcp", "70000"], "Invalid value")]
+)
+def test_ways_that_are_none_are_refused(cli: CLI, place: Path, options: list[str], words: str) -> None:
+    refused = cli("serve", place / "ca", "--check", *options)
+    assert refused.code != 0
+    assert words in " ".join(refused.err.split())
+
+
+def test_options_of_http_are_for_http(cli: CLI) -> None:
+    refused = cli("info", "--server", "cmp+tcp://ca.example", "--path", "cmp", "--ref", "r", "--secret", "env:SECRET")
+    assert refused.code != 0
+    assert "are for HTTP" in refused.err
