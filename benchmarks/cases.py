@@ -10,6 +10,7 @@ CASES = [
     Case(protection="signature"),
     Case(protection="signature", confirm="explicit"),
     Case(key="rsa"),
+    Case(key="rsa3072"),
     Case(key="ed25519"),
 ]
 EASIEST = CASES[0]

@@ -2,9 +2,10 @@
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,10 +22,12 @@ from opensslcmp.context.keys import PrivateKey
 from opensslcmp.credentials import MacParameters, SharedSecret, Signer
 from opensslcmp.server.ca import CA
 from opensslcmp.server.memory import MemoryStore
+from opensslcmp.server.profile import IssuingProfile
 from opensslcmp.server.responder import Responder
 from opensslcmp.server.secret_book import FoundSecret
+from opensslcmp.server.store import Store
 
-__all__ = ["Ends", "crossings", "new_key"]
+__all__ = ["Ends", "ca_certificate", "crossings", "new_key"]
 
 # What OpenSSL's own client asks for; ours asks for more iterations unless told.
 _CREDENTIAL = SharedSecret("device", b"benchmark-secret", parameters=MacParameters(mac="hmac-sha1", iterations=500))
@@ -33,26 +36,44 @@ _NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device")])
 
 def new_key(kind: str) -> Any:
     """A private key as ``cryptography`` has it."""
-    if kind == "rsa":
-        return rsa.generate_private_key(65537, 2048)
+    if kind.startswith("rsa"):
+        return rsa.generate_private_key(65537, 3072 if kind == "rsa3072" else 2048)
     return ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
 
 
-def _ca_certificate(key: Any) -> bytes:
+def ca_certificate(key: Any, number: int = 0, issuer: Any = None) -> bytes:
+    """DER of a CA's certificate; of several the one with ``number`` is issued by the one before, with its key."""
     now = datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Benchmark CA")])
+    names = [
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Benchmark CA" + (f" {each}" if each else ""))])
+        for each in (number, number - (issuer is not None))
+    ]
     return (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(names[0])
+        .issuer_name(names[1])
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=3650))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
+        .sign(issuer or key, hashes.SHA256())
         .public_bytes(serialization.Encoding.DER)
+    )
+
+
+def _device_certificate(key: Any, issuer_key: Any, issuer: bytes) -> x509.Certificate:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_NAME)
+        .issuer_name(x509.load_der_x509_certificate(issuer).subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=365))
+        .sign(issuer_key, hashes.SHA256())
     )
 
 
@@ -67,27 +88,58 @@ class _Unsealed:
 
 
 class Ends:
-    """A Session and a Responder with a memory store, DER across the middle."""
+    """A Session and a Responder, DER across the middle.
 
-    def __init__(self, case: Case) -> None:
+    Args:
+        case: what kind of enrollment.
+        store: of the server; in memory by default.
+        path: with a signature, how many CAs stand between the signer's certificate and the anchor that the server trusts.
+        extensions: how many further ones each request asks for, and ``extension_bytes`` long.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        *,
+        store: Store | None = None,
+        path: int = 0,
+        extensions: int = 0,
+        extension_bytes: int = 640,
+    ) -> None:
         self._case = case
         # As in the anchor, where 3.0 can neither protect with EdDSA nor confirm a certificate signed with it.
-        ca_key = new_key("rsa" if case.key == "rsa" else "ec")
-        store = MemoryStore()
-        ca = CA(_ca_certificate(ca_key), PrivateKey.load(ca_key), store, _Unsealed())
+        kind = "ec" if case.key == "ed25519" else case.key
+        ca_key = new_key(kind)
+        store = MemoryStore() if store is None else store
+        self.extensions = [
+            x509.UnrecognizedExtension(x509.ObjectIdentifier(f"1.3.6.1.4.1.55555.1.{number}"), bytes(extension_bytes))
+            for number in range(1, extensions + 1)
+        ]
+        profile = IssuingProfile(allowed_extensions=frozenset(each.oid.dotted_string for each in self.extensions))
+        ca = CA(ca_certificate(ca_key), PrivateKey.load(ca_key), store, _Unsealed(), profiles=[profile])
+        keys = [new_key("ec") for _ in range(path + 1)] if path else []
+        signers = [
+            ca_certificate(key, 1000 + number, keys[number - 1] if number else None) for number, key in enumerate(keys)
+        ]
         self.responder = Responder(
             ca,
             store,
             ca.signer,
             secrets=lambda _reference: FoundSecret(value=_CREDENTIAL.secret),
-            trust=Trust([ca.certificate]),
+            trust=Trust([ca.certificate, *signers[:1]]),
         )
+        self.handle: Callable[[bytes], bytes] = self.responder.handle
         self._server_ns = 0
         self.requests = 0
+        self.request_bytes = 0
         self._key = PrivateKey.load(new_key(case.key))  # once, as in the anchor
         credential: SharedSecret | Signer = _CREDENTIAL
-        if case.protection == "signature":
-            key = new_key("rsa" if case.key == "rsa" else "ec")
+        if path:
+            key = new_key("ec")
+            own = _device_certificate(key, keys[-1], signers[-1])
+            credential = Signer(own, key, signers[:0:-1])
+        elif case.protection == "signature":
+            key = new_key(kind)
             bootstrap = Session(Context(credential=credential, implicit_confirm=True), transport=self._send)
             credential = Signer(bootstrap.enroll(_NAME, key).certificate, key)
         context = Context(
@@ -95,18 +147,20 @@ class Ends:
             trusted=[ca.certificate] if case.protection == "signature" else (),
             implicit_confirm=case.confirm == "implicit",
         )
-        self._session = Session(context, transport=self._send)
+        self.session = Session(context, transport=self._send)
 
     def _send(self, request: bytes) -> bytes:
         start = time.thread_time_ns()
-        answer = self.responder.handle(request)
+        answer = self.handle(request)
         self._server_ns += time.thread_time_ns() - start
         self.requests += 1
+        self.request_bytes = max(self.request_bytes, len(request))
         return answer
 
     def enroll(self) -> None:
         """One enrollment."""
-        self._session.enroll(_NAME, self._key, kind="ir" if self._case.protection == "mac" else "cr")
+        kind: Literal["ir", "cr"] = "ir" if self._case.protection == "mac" else "cr"
+        self.session.enroll(_NAME, self._key, kind=kind, extensions=self.extensions)
 
     def run(self, count: int) -> Share:
         """CPU of one enrollment, over ``count``."""

@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from benchmarks.anchor import Case
 from benchmarks.ends import Ends
 from opensslcmp import features
 
-__all__ = ["CASES", "count", "main"]
+__all__ = ["CASES", "by_object", "count", "main", "profiles", "total"]
 
 CASES = {
     "mac-implicit": Case(),
@@ -40,8 +41,8 @@ _TOLERANCE = 0.03
 _WARM_UP, _COUNTED = 20, 40
 
 
-def count() -> dict[str, int]:
-    """Instructions of one enrollment, for each case.
+def profiles() -> dict[str, str]:
+    """What callgrind wrote about each case.
 
     Raises:
         RuntimeError: valgrind failed; its words.
@@ -60,8 +61,47 @@ def count() -> dict[str, int]:
             raise RuntimeError(done.stderr)
         # out.1 is what comes before the first case, out.2 the first case, out.3 what comes before the second, and so on.
         texts = [Path(place, f"out.{2 * number}").read_text(encoding="utf-8") for number in range(1, len(CASES) + 1)]
-    totals = [re.search(r"^summary: (\d+)", text, re.MULTILINE) for text in texts]
-    return {case: int(total[1]) // _COUNTED for case, total in zip(CASES, totals, strict=True) if total}
+    return dict(zip(CASES, texts, strict=True))
+
+
+def total(profile: str) -> int:
+    """Instructions of one enrollment."""
+    found = re.search(r"^summary: (\d+)", profile, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) // _COUNTED
+
+
+def by_object(profile: str) -> dict[str, int]:
+    """Instructions of one enrollment that each shared library spent itself, by its path.
+
+    Source: valgrind's manual, "Callgrind Format Specification".
+    """
+    names: dict[str, str] = {}
+    spent: Counter[str] = Counter()
+    current, called = "", False
+    for line in profile.splitlines():
+        if line.startswith("ob="):
+            number, _, name = line[3:].partition(" ")
+            current = names.setdefault(number, name or number)
+        elif line.startswith("cob="):
+            number, _, name = line[4:].partition(" ")
+            names.setdefault(number, name or number)
+        elif line.startswith("calls="):
+            called = True  # the next line has what was spent in there
+        elif line[:1].isdigit() or line[:1] in {"+", "-", "*"}:
+            if not called:
+                spent[current] += int(line.split()[1])
+            called = False
+    return {name: number // _COUNTED for name, number in spent.items()}
+
+
+def count() -> dict[str, int]:
+    """Instructions of one enrollment, for each case.
+
+    Raises:
+        RuntimeError: valgrind failed; its words.
+    """
+    return {case: total(profile) for case, profile in profiles().items()}
 
 
 def _child() -> None:

@@ -7,12 +7,14 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from benchmarks.anchor import Case
@@ -22,11 +24,11 @@ from opensslcmp.client.session import Session
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.credentials import MacParameters, SharedSecret
 from opensslcmp.server.ca import CA
-from opensslcmp.transport import HTTPTransport
+from opensslcmp.transport import TLS, HTTPTransport
 
-__all__ = ["Crowd", "Server", "Service", "tool_rate"]
+__all__ = ["ROOT", "Crowd", "Server", "Service", "tool_rate"]
 
-_ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -35,12 +37,16 @@ class Service:
 
     Args:
         store: ``sqlite``, ``memory``, or the URL of an empty PostgreSQL database.
+        workers: processes.
+        https: with a certificate of its own, which is in ``tls_certificate``.
     """
 
     reference = "device"
 
-    def __init__(self, store: str = "sqlite") -> None:
+    def __init__(self, store: str = "sqlite", *, workers: int = 1, https: bool = False) -> None:
         self.store = store
+        self._workers = workers
+        self._https = https
         self.secret = secrets.token_hex(12)
         self._scratch = tempfile.TemporaryDirectory()
         self.directory = Path(self._scratch.name) / "ca"
@@ -49,6 +55,10 @@ class Service:
     def __enter__(self) -> Self:
         CA.create(self.directory).close()
         command = ["opensslcmp", "serve", str(self.directory), "--port", "0"]
+        if self._workers > 1:
+            command += ["--workers", str(self._workers)]
+        if self._https:
+            command += ["--tls_cert", str(self.tls_certificate), "--tls_key", str(self._tls_key())]
         if self.store == "memory":
             command = ["benchmarks.serving", str(self.directory), self.reference]
         elif self.store != "sqlite":
@@ -63,7 +73,7 @@ class Service:
             [sys.executable, "-m", *command],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=_ROOT,
+            cwd=ROOT,
             env={**os.environ, "BENCHMARK_SECRET": self.secret},
         )
         assert self._process.stdout is not None
@@ -81,6 +91,36 @@ class Service:
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._scratch.cleanup()
+
+    @property
+    def tls_certificate(self) -> Path:
+        """PEM."""
+        return self.directory.parent / "tls.pem"
+
+    def _tls_key(self) -> Path:
+        """Make key and certificate."""
+        key = new_key("ec")
+        place = self.directory.parent / "tls.key"
+        place.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=30))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        self.tls_certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return place
 
     @property
     def target(self) -> str:
@@ -104,22 +144,25 @@ class Server:
     """Enrollments of a Session from a service."""
 
     def __init__(self, service: Service, case: Case, *, keep_alive: bool = True) -> None:
-        context = Context(
+        self.context = Context(
             service.url,
             credential=SharedSecret(
                 service.reference, service.secret, parameters=MacParameters(mac="hmac-sha1", iterations=500)
             ),
             implicit_confirm=case.confirm == "implicit",
+            tls=TLS(trusted=service.tls_certificate) if service.url.startswith("https:") else None,
         )
-        self._session = Session(context, transport=HTTPTransport(service.url, keep_alive=keep_alive))
-        self._key = PrivateKey.load(new_key(case.key))
+        self._session = Session(
+            self.context, transport=HTTPTransport(service.url, keep_alive=keep_alive, tls=self.context.tls)
+        )
+        self.key = PrivateKey.load(new_key(case.key))
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device")])
 
     def run(self, count: int) -> float:
         """Wall time of one enrollment in microseconds, over ``count``."""
         start = time.perf_counter()
         for _ in range(count):
-            self._session.enroll(self._name, self._key)
+            self._session.enroll(self._name, self.key)
         return (time.perf_counter() - start) / count * 1e6
 
 

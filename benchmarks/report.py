@@ -24,7 +24,7 @@ from benchmarks.peers import with_asn1crypto, with_bouncycastle, with_pyasn1
 from opensslcmp._native import lib
 from opensslcmp.asn1 import admit
 
-__all__ = ["main"]
+__all__ = ["PARTS", "Row", "main"]
 
 OLD = lib.OPENSSLCMP_LEVEL < 32
 EXPLICIT = Case(confirm="explicit")
@@ -43,14 +43,14 @@ class Row:
     aim: float | None = None
     at_least: bool = False
 
-    def line(self) -> str:
-        """In Markdown."""
+    def cells(self) -> list[str]:
+        """What stands in the table."""
         sign = ">=" if self.at_least else "<="
         verdict = ""
         if self.ratio is not None and self.hold is not None and self.aim is not None:
             good = [self.ratio >= goal if self.at_least else self.ratio <= goal for goal in (self.aim, self.hold)]
             verdict = "aim" if good[0] else "held" if good[1] else "**missed**"
-        cells = [
+        return [
             self.what,
             self.against,
             self.ours,
@@ -60,7 +60,10 @@ class Row:
             "" if self.aim is None else f"{sign} {self.aim:g}",
             verdict,
         ]
-        return f"| {' | '.join(cells)} |"
+
+    def line(self) -> str:
+        """In Markdown."""
+        return f"| {' | '.join(self.cells())} |"
 
 
 def _us(value: float) -> str:

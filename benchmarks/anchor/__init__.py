@@ -21,7 +21,7 @@ class Case:
 
     protection: Literal["mac", "signature"] = "mac"
     confirm: Literal["implicit", "explicit"] = "implicit"
-    key: Literal["ec", "rsa", "ed25519"] = "ec"
+    key: Literal["ec", "rsa", "rsa3072", "ed25519"] = "ec"
 
     def __str__(self) -> str:
         return f"{self.key}-{self.protection}-{self.confirm}"

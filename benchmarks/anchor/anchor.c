@@ -1,6 +1,6 @@
 /* The yardstick: CMP enrollments as one writes them in C over OpenSSL's own API, timed for client and server apart.
  *
- *   anchor [-p mac|signature] [-c implicit|explicit] [-k ec|rsa|ed25519] [-n COUNT] [-w WARM_UP] [MODE]
+ *   anchor [-p mac|signature] [-c implicit|explicit] [-k ec|rsa|rsa3072|ed25519] [-n COUNT] [-w WARM_UP] [MODE]
  *
  * MODE
  *   (none)                       both ends in this process: OSSL_CMP_CTX against OSSL_CMP_SRV_CTX, DER across the middle
@@ -66,7 +66,7 @@ static int is(const char *text, const char *other) { return strcmp(text, other) 
 
 static EVP_PKEY *generate(const char *type)
 {
-    return is(type, "rsa") ? EVP_RSA_gen(2048)
+    return is(type, "rsa") ? EVP_RSA_gen(2048) : is(type, "rsa3072") ? EVP_RSA_gen(3072)
         : is(type, "ed25519") ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519") : EVP_EC_gen("P-256");
 }
 
@@ -415,8 +415,8 @@ int main(int argc, char **argv)
     if (target != NULL)
         split_target();
     /* 3.0 can neither protect a message with EdDSA nor confirm a certificate signed with it, so the CA has an EC key. */
-    MUST(ca_key = generate(is(key_type, "rsa") ? "rsa" : "ec"));
-    MUST(signer_key = generate(is(key_type, "rsa") ? "rsa" : "ec"));
+    MUST(ca_key = generate(is(key_type, "ed25519") ? "ec" : key_type));
+    MUST(signer_key = generate(is(key_type, "ed25519") ? "ec" : key_type));
     MUST(new_key = generate(key_type));
     X509_NAME_add_entry_by_txt(ca_name, "CN", MBSTRING_UTF8, (const unsigned char *)"Anchor CA", -1, -1, 0);
     X509_NAME_add_entry_by_txt(signer_name, "CN", MBSTRING_UTF8, (const unsigned char *)"signer", -1, -1, 0);
