@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return cmp(arguments[1:])
     if any(find_spec(name) is None for name in ("typer", "rich")):
         print("The command line of opensslcmp needs two more packages:  pip install 'opensslcmp[cli]'", file=sys.stderr)
-        return 2
+        return 8
     from opensslcmp.cli.main import run
 
     return run(arguments)

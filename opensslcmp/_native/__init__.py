@@ -47,6 +47,10 @@ try:
     from opensslcmp._native._openssl import ffi, lib
 except ImportError as error:
     # The dynamic linker's words: "version `OPENSSL_3.5.0' not found".
+    if isinstance(error, ModuleNotFoundError):
+        raise ImportError(
+            "opensslcmp is not built in this directory of its sources: run Python elsewhere, or pip install -e . here"
+        ) from error
     if "OPENSSL_" not in str(error) and "undefined symbol" not in str(error):
         raise
     raise ImportError(

@@ -59,7 +59,7 @@ class RequestOptions:
         bool, _option("san_nodefault", "Do not take alternative names from the old certificate")
     ] = False
     policy_oids: Annotated[str | None, _option("policy_oids", "Certificate policies, with commas")] = None
-    days: Annotated[int, _option("days", "Validity to ask for")] = 0
+    days: Annotated[int, _option("days", "Validity to ask for; 0: what the CA gives")] = 0
     popo: Annotated[int, _option("popo", "Proof of possession: -1 none, 0 raVerified, 1 signature")] = 1
     implicit_confirm: Annotated[bool, _option("implicit_confirm", "Ask the server to waive the confirmation")] = False
     disable_confirm: Annotated[bool, _option("disable_confirm", "Do not confirm (breaks RFC 9810)")] = False
@@ -184,14 +184,17 @@ def _new_key(request: RequestOptions, outputs: Outputs) -> PrivateKey | None:
         key = PrivateKey.generate(request.newkey)
         outputs.write(request.newkeyout, key.to_pem(password), secret=True)
         return key
-    if request.newkeyout is not None:
+    if request.newkeyout is not None and Path(request.newkey).exists():
         raise UsageError("--newkeyout is for a generated key, such as --newkey ec:P-256")
+    if request.newkeyout is not None and ":" not in request.newkey:
+        kinds = ", ".join(kind for kind in KEY_KINDS if not kind.startswith("slh-dsa"))
+        raise UsageError(f"--newkey: neither a file nor a kind of key: {request.newkey}; there are {kinds}")
     try:
         return PrivateKey.load(request.newkey, password)
     except OSError as error:
         raise InputError(f"--newkey: {error.strerror}: {request.newkey}") from None
     except OpenSSLError as error:
-        raise InputError(f"--newkey: {request.newkey}: {error}") from None
+        raise InputError(f"--newkey: {request.newkey}: {error} (--newkeypass)") from None
 
 
 def _write_issued(issued: Issued, client: ClientOptions, request: RequestOptions, outputs: Outputs) -> None:

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from opensslcmp.cli.exits import Exit, exit_code
+from opensslcmp.cli.hints import hint, words
 from opensslcmp.cli.talk import give_json, say
 from opensslcmp.errors import BadMessage, CMPError, ProtectionError, Rejected, Unsupported
 
@@ -112,10 +113,15 @@ def _report(error: BaseException, *, as_json: bool) -> int:
     code = exit_code(error)
     if code is Exit.INTERNAL and not isinstance(error, CMPError):
         logging.getLogger("opensslcmp").error("unexpected", exc_info=error)
-    words = "interrupted" if code is Exit.INTERRUPTED else str(error) or type(error).__name__
-    say(f"error: {words}")
+    text = "interrupted" if code is Exit.INTERRUPTED else words(error)
+    say(f"error: {text}")
+    advice = hint(error)
+    if advice is not None:
+        say(f"hint: {advice}")
     if as_json:
-        details: dict[str, Any] = {"exit_code": int(code), "kind": code.name.lower(), "text": words}
+        details: dict[str, Any] = {"exit_code": int(code), "kind": code.name.lower(), "text": text}
+        if advice is not None:
+            details["hint"] = advice
         if isinstance(error, Rejected):
             details |= {
                 "status": error.status.text,

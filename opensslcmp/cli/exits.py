@@ -11,7 +11,7 @@ code    name         means
 5       UNTRUSTED    the protection of an answer is not valid, or not of someone trusted
 6       BAD_MESSAGE  a message breaks a rule of CMP
 7       INPUT        a file, key, certificate or secret cannot be used
-8       UNSUPPORTED  the linked OpenSSL lacks what was asked for
+8       UNSUPPORTED  the linked OpenSSL, or a package, lacks what was asked for
 9       SOME_FAILED  of several certificates, some failed; what became of each is shown
 130     INTERRUPTED  Ctrl-C
 ======  ===========  =====================================================================
@@ -67,6 +67,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (BadMessage, Exit.BAD_MESSAGE),
     (ProtectionError, Exit.UNTRUSTED),
     (Unsupported, Exit.UNSUPPORTED),
+    (ImportError, Exit.UNSUPPORTED),
     (OpenSSLError, Exit.INPUT),
     (CMPError, Exit.INTERNAL),
     (OSError, Exit.INPUT),

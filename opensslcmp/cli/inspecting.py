@@ -57,6 +57,9 @@ def _read_message(name: str) -> bytes:
         raise InputError(f"{name}: longer than {_MAX_BYTES} bytes")
     if content[:1] == b"\x30":
         return content
+    kinds = {kind.decode() for kind in re.findall(rb"-----BEGIN ([A-Z0-9 ]+)-----", content)}
+    if other := sorted(kind for kind in kinds if "PKIMESSAGE" not in kind.replace(" ", "")):
+        raise InputError(f"{name}: a {other[0].lower()} in PEM, and no PKIMessage")
     text = b"".join(re.sub(rb"-----[A-Z0-9 ]+-----", b"", content).split())
     for decode in (bytes.fromhex, lambda each: base64.b64decode(each, validate=True)):
         try:

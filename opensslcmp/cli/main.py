@@ -43,7 +43,10 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Exit codes: 0 done, 2 usage, 3 rejected, 4 no answer, 5 not trusted, 6 bad message, 7 bad input.")
+@app.callback(
+    epilog="Exit codes: 0 done, 1 internal error, 2 usage, 3 rejected, 4 no answer, 5 not trusted, 6 bad message, 7 bad input, "
+    "8 not in this OpenSSL or not installed, 9 some of several failed."
+)
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")

@@ -17,6 +17,8 @@ from opensslcmp.cli.exits import InputError, UsageError
 from opensslcmp.cli.files import read_secret, sources
 from opensslcmp.client.context import Context
 from opensslcmp.client.failover import Retry
+from opensslcmp.context.certificates import load_certificates
+from opensslcmp.context.keys import PrivateKey
 from opensslcmp.credentials import Credential, SharedSecret, Signer
 from opensslcmp.errors import OpenSSLError
 from opensslcmp.transport import TLS, scheme_of
@@ -138,7 +140,7 @@ def server_url(options: ClientOptions) -> str:
             raise UsageError(f"--tls_used and --path are for HTTP, unlike {parts.scheme}:")
         return url
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError(f"--server: not a server: {options.server}")
+        raise UsageError(f"--server: not a server: {options.server}; write http://HOST:PORT or https://HOST:PORT")
     if options.tls_used and parts.scheme == "http":
         raise UsageError("--tls_used contradicts http:// in --server")
     path = parts.path.strip("/")
@@ -178,7 +180,7 @@ def make_context(
     tls = tls or make_tls(options)
     credential = credential or make_credential(options)
     if not (options.trusted or options.srvcert or isinstance(credential, SharedSecret) or options.unprotected_errors):
-        raise UsageError("--trusted or --srvcert is needed to know the server by")
+        raise UsageError("--trusted or --srvcert is needed to know the server by: a file with its CA's certificate")
     try:
         return Context(
             servers=urls,
@@ -214,8 +216,30 @@ def make_context(
         )
     except FileNotFoundError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        if wrong := _which(options, credential):
+            raise InputError(wrong) from None
+        raise error from None
     except OpenSSLError as error:
-        raise InputError(f"a key or certificate does not load: {error}") from None
+        raise InputError(_which(options, credential) or f"a key or certificate does not load: {error}") from None
+
+
+def _which(options: ClientOptions, credential: Credential | None) -> str | None:
+    """The option whose file does not load, and why."""
+    if isinstance(credential, Signer):
+        try:
+            PrivateKey.load(credential.key, credential.password)
+        except OpenSSLError as error:
+            asks = " (--keypass)" if "password" in str(error) else ""
+            return f"--key: {options.key}: {error}{asks}"
+    for option in ("cert", "trusted", "untrusted", "srvcert", "out_trusted", "extracerts", "tls_cert", "tls_trusted"):
+        value = getattr(options, option)
+        for each in sources([value] if isinstance(value, str) else value or ()):
+            try:
+                load_certificates(each)
+            except (OpenSSLError, ValueError, OSError) as error:
+                return f"--{option}: {each}: {error}"
+    return None
 
 
 def _urls(options: ClientOptions) -> list[str]:

@@ -425,7 +425,11 @@ def _parsed(source: str) -> bytes:
         pairs = [part.partition("=") for part in parts if part]
         escaped = [f"{kind}={_escape(value)}" for kind, _, value in pairs]
         source = ",".join(reversed(escaped))
-    return x509.Name.from_rfc4514_string(source, _MORE_TYPES).public_bytes()
+    try:
+        return x509.Name.from_rfc4514_string(source, _MORE_TYPES).public_bytes()
+    except ValueError as error:
+        why = f": {error}" if str(error) else ""
+        raise ValueError(f"not a name like CN=device,O=Example or /O=Example/CN=device: {source}{why}") from None
 
 
 _MORE_TYPES = {

@@ -391,7 +391,7 @@ class PrivateKey:
         if type_ == "EC":
             curve = _CURVES.get((detail or "P-256").lower())
             if curve is None:
-                raise ValueError(f"no such curve: {detail}")
+                raise ValueError(f"no such curve: {detail}; there are P-256, P-384, P-521, brainpoolP256r1 and others")
             group = curve.encode()
         elif type_ in {"RSA", "RSA-PSS"}:
             bits = int(detail or 3072)

@@ -137,8 +137,14 @@ def _refuse_a_taken_port(family: socket.AddressFamily, address: tuple[Any, ...])
                 probe.bind(address)
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    raise OSError(error.errno, f"{address[0]}:{address[1]} is taken by another program") from None
-                raise
+                    text = "is taken by another program; end that, or take another port (--port)"
+                elif error.errno == errno.EACCES:
+                    text = "may not be listened at; ports below 1024 are for root, so put a reverse proxy there"
+                elif error.errno == errno.EADDRNOTAVAIL:
+                    text = "is no address of this machine (--host)"
+                else:
+                    text = f"cannot be listened at: {error.strerror}"
+                raise OSError(error.errno, f"{address[0]}:{address[1]} {text}") from None
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ def test_the_table_lists_every_code_once() -> None:
         (FileNotFoundError("x"), "INPUT"),
         (errors.OpenSSLError(["x"]), "INPUT"),
         (errors.Unsupported("x", "3.5"), "UNSUPPORTED"),
+        (ModuleNotFoundError("x"), "UNSUPPORTED"),
         (KeyboardInterrupt(), "INTERRUPTED"),
     ],
 )

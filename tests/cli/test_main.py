@@ -48,7 +48,7 @@ def test_without_typer_it_is_said_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("opensslcmp.__main__.find_spec", lambda name: None)
-    assert main([]) == 2
+    assert main([]) == 8
     assert "pip install 'opensslcmp[cli]'" in capsys.readouterr().err
 
 
