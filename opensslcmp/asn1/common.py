@@ -57,6 +57,7 @@ __all__ = [
     "encode_list",
     "holds_at_most",
     "initializer",
+    "is_general_name",
     "name_der",
     "name_of_general",
     "read_header",
@@ -275,6 +276,14 @@ def bits(value: BitString) -> bytes:
 def directory_name(name: bytes) -> TLV:
     """A GeneralName of type directoryName from the DER of a Name."""
     return decode_der(TLV, wrap(0xA4, name))
+
+
+_GENERAL_NAMES = frozenset(bytes((tag,)) for tag in (0xA0, 0x81, 0x82, 0xA3, 0xA4, 0xA5, 0x86, 0x87, 0x88))
+
+
+def is_general_name(value: TLV) -> bool:
+    """Whether the tag is one of GeneralName's (RFC 5280, 4.2.1.6). What is inside is not looked at."""
+    return value.tag_bytes in _GENERAL_NAMES
 
 
 def name_of_general(general: TLV) -> bytes | None:

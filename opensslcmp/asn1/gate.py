@@ -37,6 +37,7 @@ from opensslcmp.asn1.common import (
     elements,
     holds_at_most,
     initializer,
+    is_general_name,
     read_header,
     structure,
     wrap,
@@ -435,6 +436,8 @@ def _check_header(header: PKIHeader, size: int, body_type: BodyType, limits: Lim
     for kid in (header.sender_kid, header.recip_kid):
         if kid is not None and len(kid) > limits.max_kid_bytes:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, f"a key identifier of {len(kid)} bytes")
+    if not (is_general_name(header.sender) and is_general_name(header.recipient)):
+        raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "a sender or recipient that is no GeneralName")
     if size > limits.max_name_bytes:
         for name in (header.sender, header.recipient):
             if name.data.nbytes > limits.max_name_bytes:

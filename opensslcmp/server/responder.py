@@ -31,6 +31,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
+from cryptography.hazmat.asn1 import TLV
+
 from opensslcmp.asn1 import (
     NULL_DN,
     ErrorMsgContent,
@@ -43,6 +45,7 @@ from opensslcmp.asn1 import (
     directory_name,
     encode,
     header_der,
+    is_general_name,
     protected_part,
     wrap,
 )
@@ -699,7 +702,7 @@ class Responder:
         answer_header = header_der(
             pvno=header.pvno if header is not None and header.pvno in {2, 3} else 2,
             sender=sender,
-            recipient=encode(header.sender if header is not None else self._nobody),
+            recipient=encode(self._back_to(header)),
             second=int(now),
             transaction_id=header.transaction_id if header is not None else None,
             sender_nonce=way.nonce,
@@ -711,6 +714,10 @@ class Responder:
             # Under a MAC too: the peer may need our certificates to check what we sign later.
             extra = tuple(dict.fromkeys((*self._signer.certificates, *extra)))
         return protect(answer_header, answer.body_type, answer.body, protector, extra)
+
+    def _back_to(self, header: PKIHeader | None) -> TLV:
+        """Recipient of an answer: the sender, or nobody when that could not be read or is no name."""
+        return header.sender if header is not None and is_general_name(header.sender) else self._nobody
 
     def _error(self, error: BadMessage, now: float, way: _Way) -> bytes:
         logger.info("refused: %s", error)
@@ -726,7 +733,7 @@ class Responder:
         header = PKIHeader(
             pvno=2,
             sender=self._name,
-            recipient=asked.sender if asked is not None else self._nobody,
+            recipient=self._back_to(asked),
             transaction_id=asked.transaction_id if asked is not None else None,
             sender_nonce=fresh_bytes(16),
             recip_nonce=asked.sender_nonce if asked is not None else None,
