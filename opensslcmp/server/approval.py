@@ -85,8 +85,7 @@ class Approval:
         """
         if request.kind not in self._kinds:
             return self.authority.issue(request)
-        key = b"%s %d" % (request.transaction_id, request.cert_req_id)
-        application_id = hashlib.sha256(key).hexdigest()[:12]
+        application_id = _id_of(request)
         application = self.store.application(application_id)
         if application is None:
             if isinstance(self.authority, Previewer):
@@ -149,6 +148,29 @@ def pending_applications(store: Store) -> list[Application]:
             if transaction is not None and transaction.state is TransactionState.WAITING:
                 found.append(each)
     return found
+
+
+def _id_of(request: CertificateRequest) -> str:
+    """What is approved is this request of this requester at this place: whatever differs in anything is another one.
+
+    It is long enough that nobody finds two requests with the same.
+    """
+    said = (
+        request.transaction_id,
+        request.cert_req_id,
+        int(request.kind),
+        request.requester.identity,
+        request.subject,
+        request.public_key,
+        [(each.oid, each.critical, each.extn_value) for each in request.extensions],
+        request.not_before and request.not_before.timestamp(),
+        request.not_after and request.not_after.timestamp(),
+        request.issuer,
+        request.signing_algorithm,
+        request.cert_profile,
+        request.peer.label,
+    )
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:40]
 
 
 def _subject(name: bytes | None) -> str:
