@@ -1,10 +1,11 @@
-"""``opensslcmp ca list``, ``show``, ``revoke``, ``crl``, ``pending``, ``approve``, ``reject``: what an operator does.
+"""``opensslcmp ca list``, ``show``, ``revoke``, ``crl``, ``pending``, ``approve``, ``reject``, ``answer``: what an operator does.
 
 They work on the CA's directory, whether a server runs on it or not.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from opensslcmp.cli.ca import AsJSON, Directory, open_ca
+from opensslcmp.cli.ca import AsJSON, Directory, open_ca, open_settings
 from opensslcmp.cli.exits import InputError, UsageError
 from opensslcmp.cli.operator import record_act
 from opensslcmp.cli.talk import give, give_json, say
@@ -27,7 +28,17 @@ if TYPE_CHECKING:
     from opensslcmp.server.ca import CA
     from opensslcmp.server.store import Application, CertificateRecord
 
-__all__ = ["approve", "crl", "describe_certificate", "list_certificates", "pending", "reject", "revoke", "show"]
+__all__ = [
+    "answer",
+    "approve",
+    "crl",
+    "describe_certificate",
+    "list_certificates",
+    "pending",
+    "reject",
+    "revoke",
+    "show",
+]
 
 Serial = Annotated[str, typer.Argument(metavar="SERIAL", help="Serial number in hexadecimal, with or without colons.")]
 ID = Annotated[str, typer.Argument(metavar="ID", help='As "opensslcmp ca pending" shows it.')]
@@ -254,3 +265,46 @@ def _decide(directory: Path, application_id: str, approved: bool, reason: str, a
         give_json(_application(found) | {"approved": approved})
     else:
         say(f"{application_id} {'approved' if approved else 'rejected'}: {found.subject}")
+
+
+def answer(
+    directory: Directory,
+    request: Annotated[Path, typer.Argument(metavar="REQUEST", help="File with a request, in DER; - : stdin")],
+    *,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write the answer; - or nothing: stdout")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Label that the request is for", metavar="LABEL")] = None,
+) -> None:
+    """Answer one request from a file, where no network is.
+
+    Clients write requests by --server file:DIRECTORY, and find answers that lie in its directory "answers" under the request's
+    name. The same request gets the same answer again.
+    """
+    from opensslcmp.server.live import LiveResponder
+    from opensslcmp.server.peer import Peer
+    from opensslcmp.server.watching import Watch
+
+    settings = open_settings(directory)
+    most = settings.limits.gate.max_message_bytes
+    try:
+        if str(request) == "-":
+            message = sys.stdin.buffer.read(most + 1)
+        else:
+            with request.open("rb") as file:
+                message = file.read(most + 1)
+    except OSError as error:
+        raise InputError(f"{request}: {error.strerror}") from None
+    if len(message) > most:
+        raise InputError(f"{request}: a message may have {most} bytes")
+    open_ca(directory).close()  # its words are better
+    watch = Watch(settings, directory)
+    live = LiveResponder(directory, observe=watch, is_open=watch.is_open)
+    try:
+        watch.begin(live.ca)
+        said = live.handle(message, Peer(address=f"file:{request}", label=label))
+    finally:
+        live.close()
+        watch.close()
+    if out is not None and str(out) != "-":
+        out.write_bytes(said)
+    else:
+        give(said)

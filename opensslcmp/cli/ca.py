@@ -167,6 +167,9 @@ def serve(
         int | None,
         typer.Option("--tcp", help="CMP over TCP on this port; 829 is the usual one", metavar="PORT", min=0, max=65535),
     ] = None,
+    mailbox: Annotated[
+        Path | None, typer.Option("--mailbox", help="Answer the requests in this directory", metavar="DIRECTORY")
+    ] = None,
     profile: Annotated[
         str | None, typer.Option("--profile", help="Which rules are checked", metavar="rfc9810|strict|lenient")
     ] = None,
@@ -236,7 +239,11 @@ def serve(
         server.tls()
     except ValueError as error:
         raise InputError(str(error)) from None
-    ways: dict[str, Any] = {"http": False if no_http else None, "tcp_port": tcp}
+    ways: dict[str, Any] = {
+        "http": False if no_http else None,
+        "tcp_port": tcp,
+        "mailbox": mailbox and mailbox.absolute(),
+    }
     try:
         transfers = replace(settings.transfers, **{name: value for name, value in ways.items() if value is not None})
     except ValueError as error:

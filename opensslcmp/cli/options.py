@@ -43,7 +43,9 @@ class ClientOptions:
 
     server: Annotated[
         str | None,
-        _option("server", "\\[http\\[s]://]HOST\\[:PORT]\\[/PATH], or cmp\\[s]+tcp://HOST\\[:PORT]", _SERVER),
+        _option(
+            "server", "\\[http\\[s]://]HOST\\[:PORT]\\[/PATH], cmp\\[s]+tcp://HOST\\[:PORT], file:DIRECTORY", _SERVER
+        ),
     ] = None
     path: Annotated[
         str | None, _option("path", "Path on the server, when not in --server; else .well-known/cmp", _SERVER)

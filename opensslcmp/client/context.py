@@ -279,7 +279,8 @@ class Context:
         if self.server is None:
             return None
         parts = urlsplit(self.server)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        host = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}:{'//' if host else ''}{host}{parts.path}"
 
     def transport(self) -> Any:
         """The transport to ``server`` that all sessions of this context share, its connections kept alive.

@@ -216,8 +216,11 @@ def _text(most: int, *, url: bool = False) -> _Kind:
     def read(value: Any) -> str:
         if not isinstance(value, str) or len(value) > most or not all(each.isprintable() for each in value):
             raise ValueError
-        if url and urlsplit(value).scheme not in {"http", "https"}:
-            raise ValueError
+        if url:
+            from opensslcmp.transport import SCHEMES
+
+            if urlsplit(value).scheme not in SCHEMES:
+                raise ValueError
         return value
 
     return _Kind(str, read)

@@ -77,6 +77,8 @@ def serve(
                     open_sockets.callback(each.close)
                 host, bound = sockets[name][0].getsockname()[:2]
                 urls.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}{path}")
+            if transfers.mailbox is not None:
+                urls.append(f"file:{transfers.mailbox}")
             of_workers = [{name: each[number] for name, each in sockets.items()} for number in range(settings.workers)]
             supervisor = _Supervisor(load, settings, transfers, of_workers)
             supervisor.run(lambda: [ready(url) for url in urls] if ready is not None else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from opensslcmp.server.tables import WrongValue
 
@@ -17,6 +18,7 @@ class TransferSettings:
         http: serve HTTP as [server] says; it also gives CRLs, metrics and health.
         tcp_port: listen for CMP over TCP on this port of [server] ``host``, with TLS where [server] has a certificate;
             829 is the usual one, 0 picks a free one.
+        mailbox: directory whose ``requests`` are answered in ``answers``.
 
     Raises:
         ValueError: a value that makes no sense; the text names it.
@@ -24,6 +26,7 @@ class TransferSettings:
 
     http: bool = True
     tcp_port: int | None = None
+    mailbox: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("tcp_port",):
@@ -36,4 +39,4 @@ class TransferSettings:
     @property
     def others(self) -> bool:
         """There are ways beside HTTP."""
-        return self.tcp_port is not None
+        return any(each is not None for each in (self.tcp_port, self.mailbox))

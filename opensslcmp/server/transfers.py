@@ -61,6 +61,12 @@ class Transfers:
             tcp = TCPFront(self._front)
             await tcp.listen(self._sockets["tcp"], tls)
             self._all.append(tcp)
+        if self._settings.mailbox is not None:
+            from opensslcmp.server.mailbox_front import MailboxFront
+
+            mailbox = MailboxFront(self._front, self._settings.mailbox)
+            await mailbox.start()
+            self._all.append(mailbox)
 
     async def drain(self, seconds: float) -> bool:
         """Take nothing more, and answer what was begun; False when ``seconds`` were not enough."""

@@ -5,6 +5,7 @@
 =========================================  ================================================  ============================
 ``http://``, ``https://``                  HTTP (RFC 9811)                                   ``HTTPTransport``
 ``cmp+tcp://``, ``cmps+tcp://``            TCP, with TLS                                     ``TCPTransport``
+``file:DIRECTORY``                         files in a directory                              ``FileTransport``
 =========================================  ================================================  ============================
 
 and ``async_transport_for`` its twin for event loops. ``InProcess`` asks a responder in this process. Anything else is a
@@ -14,15 +15,19 @@ and ``async_transport_for`` its twin for event loops. ``InProcess`` asks a respo
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, runtime_checkable
 
+from opensslcmp.transport.file import AsyncFileTransport, FileTransport
 from opensslcmp.transport.http import TLS, AsyncHTTPTransport, HTTPTransport
 from opensslcmp.transport.inprocess import InProcess
 from opensslcmp.transport.tcp import AsyncTCPTransport, TCPTransport
 
 __all__ = [
+    "SCHEMES",
     "TLS",
+    "AsyncFileTransport",
     "AsyncHTTPTransport",
     "AsyncTCPTransport",
     "AsyncTransport",
+    "FileTransport",
     "HTTPTransport",
     "InProcess",
     "TCPTransport",
@@ -85,8 +90,19 @@ _OPTIONS: dict[str, frozenset[str]] = {
     "https": _HTTP_OPTIONS,
     "cmp+tcp": _TCP_OPTIONS - {"tls"},
     "cmps+tcp": _TCP_OPTIONS,
+    "file": frozenset({"message_timeout_seconds", "max_response_bytes"}),
 }
-_WITHOUT_SLASHES: frozenset[str] = frozenset()
+SCHEMES = frozenset(_OPTIONS)
+"""Of URLs that there are transports for."""
+
+_WITHOUT_SLASHES = frozenset({"file"})
+_KINDS: dict[str, tuple[Callable[..., Transport], Callable[..., AsyncTransport]]] = {
+    "http": (HTTPTransport, AsyncHTTPTransport),
+    "https": (HTTPTransport, AsyncHTTPTransport),
+    "cmp+tcp": (TCPTransport, AsyncTCPTransport),
+    "cmps+tcp": (TCPTransport, AsyncTCPTransport),
+    "file": (FileTransport, AsyncFileTransport),
+}
 
 
 def _of(url: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -114,17 +130,13 @@ def transport_for(url: str, **options: Any) -> Transport:
         TypeError: there is no such option.
     """
     scheme, fitting = _of(url, options)
-    if scheme in {"cmp+tcp", "cmps+tcp"}:
-        return TCPTransport(url, **fitting)
-    return HTTPTransport(url, **fitting)
+    return _KINDS[scheme][0](url, **fitting)
 
 
 def async_transport_for(url: str, **options: Any) -> AsyncTransport:
     """The transport of a URL, for event loops; arguments and errors are those of ``transport_for``."""
     scheme, fitting = _of(url, options)
-    if scheme in {"cmp+tcp", "cmps+tcp"}:
-        return AsyncTCPTransport(url, **fitting)
-    return AsyncHTTPTransport(url, **fitting)
+    return _KINDS[scheme][1](url, **fitting)
 
 
 class _Function:

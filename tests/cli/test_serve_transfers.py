@@ -79,3 +79,36 @@ def test_options_of_http_are_for_http(cli: CLI) -> None:
     refused = cli("info", "--server", "cmp+tcp://ca.example", "--path", "cmp", "--ref", "r", "--secret", "env:SECRET")
     assert refused.code != 0
     assert "are for HTTP" in refused.err
+
+
+def test_a_mailbox_is_served(cli: CLI, place: Path) -> None:
+    with serving(place, "--no_http", "--mailbox", str(place / "box"), "--workers", "2") as (box,):
+        assert box == f"file:{place / 'box'}"
+        enrolls(cli, place, box)
+
+
+def test_requests_are_carried_to_the_ca_by_hand(cli: CLI, place: Path) -> None:
+    box = place / "box"
+    who = ("--server", f"file:{box}", "--ref", "device", "--secret", "env:SECRET", "--msg_timeout", "0.01")
+    what = ("--newkey", "ec:P-256", "--subject", "/CN=device", "--newkeyout", place / "k", "--certout", place / "c")
+    asked = cli("enroll", *who, *what, env=SECRET)
+    assert asked.code != 0
+    assert "no answer yet" in asked.err
+    (request,) = (box / "requests").iterdir()
+    answered = [cli("ca", "answer", place / "ca", request, "--out", place / name) for name in ("a1", "a2")]
+    assert [each.code for each in answered] == [0, 0]
+    assert (place / "a1").read_bytes() == (place / "a2").read_bytes()  # the same request, the same answer
+    shown = cli("inspect", place / "a1")
+    assert "ip" in shown.out
+    assert len((place / "ca" / "audit.log").read_text().splitlines()) >= 2
+
+
+def test_what_cannot_be_answered_is_told(cli: CLI, place: Path) -> None:
+    missing = cli("ca", "answer", place / "ca", place / "missing.pki")
+    assert "No such file" in missing.err
+    (place / "huge").write_bytes(bytes((1 << 20) + 1))
+    assert "a message may have 1048576 bytes" in cli("ca", "answer", place / "ca", place / "huge").err
+    assert "no CA" in cli("ca", "answer", place / "nowhere", "-", stdin=b"0").err
+    answered = cli("ca", "answer", place / "ca", "-", stdin=b"0")  # an error message, in DER
+    assert answered.code == 0
+    assert answered.out

@@ -378,7 +378,7 @@ def test_what_is_no_saved_pending_is_a_clear_error(peer: Scripted) -> None:
         json.dumps(values | {"popo": []}).encode(),
         json.dumps(values | {"implicit_confirm": 1}).encode(),
         json.dumps(values | {"waiting_for": 1 << 40}).encode(),
-        json.dumps(values | {"server": "file:///etc/passwd"}).encode(),
+        json.dumps(values | {"server": "javascript:alert(1)"}).encode(),
         json.dumps(values | {"label": "a\nb"}).encode(),
         json.dumps({name: value for name, value in values.items() if name != "nonces"}).encode(),
     ):
