@@ -204,6 +204,8 @@ def _application(application: Application) -> dict[str, Any]:
         "key_sha256": application.key_hash,
         "requester": application.requester,
         "address": application.address,
+        "label": application.label,
+        "profile": application.profile,
     }
 
 
@@ -222,6 +224,8 @@ def pending(directory: Directory, *, as_json: AsJSON = False) -> None:
     for each in told:
         names = f" ({each['names']})" if each["names"] else ""
         origin = f" at {each['address']}" if each["address"] else ""
+        origin += f" by label {each['label']}" if each["label"] else ""
+        origin += f" for profile {each['profile']}" if each["profile"] else ""
         give(
             f"{each['id']}  {each['filed_at']}  {each['kind']}  {each['subject']}{names}  from {each['requester']}{origin}\n"
         )

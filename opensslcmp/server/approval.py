@@ -119,6 +119,8 @@ class Approval:
             address=request.peer.address,
             filed_at=now,
             expires=now + self._keep_seconds,
+            label=request.peer.label,
+            profile=request.cert_profile,
         )
 
     def confirm(self, issued: Issued, accepted: bool) -> Pending | None:

@@ -415,6 +415,7 @@ def _opening_values(new: Transaction) -> dict[str, Any]:
         "identity": new.identity,
         "algorithm": new.algorithm,
         "body_type": int(new.body_type),
+        "label": new.label,
     }
 
 
@@ -487,6 +488,7 @@ def _transaction(row: Any) -> Transaction:
         request=row[10],
         pending=row[11],
         version=row[12],
+        label=row[13],
     )
 
 

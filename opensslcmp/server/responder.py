@@ -444,6 +444,7 @@ class Responder:
             request=turn.request,
             pending=turn.pending,
             version=known.version + 1 if known else 1,
+            label=known.label if known else (peer.label or "") if self._labels is not None else None,
         )
         change.response = response
         if "open_transactions_are_bounded" in check.profile:

@@ -541,6 +541,13 @@ def credential_is_the_same(check: Check) -> str | None:
     return None if check.verified.identity == check.begun.identity else "no such transaction"
 
 
+@_rule(Stage.FOLLOW_UP, F.BAD_REQUEST, "RFC 9811, 3.4", bodies=FOLLOW_UP)
+def transaction_stays_at_its_label(check: Check) -> str | None:
+    """A follow-up comes by the label that the transaction began at: what is approved there is issued by its profiles."""
+    label = check.begun.label
+    return None if label is None or label == (check.peer.label or "") else "the transaction began at another label"
+
+
 @_rule(Stage.FOLLOW_UP, F.BAD_MESSAGE_CHECK, "RFC 9483, 3.2", bodies=FOLLOW_UP, profiles=_NOT_LENIENT)
 def mac_algorithm_is_the_same(check: Check) -> str | None:
     """A follow-up under a MAC has the MAC algorithm of the request."""

@@ -71,6 +71,7 @@ TRANSACTIONS = Table(
     Column("request", LargeBinary),
     Column("pending", LargeBinary),
     Column("version", Integer, nullable=False),
+    Column("label", String),
 )
 _LAST_OPEN: ColumnElement[int] = literal_column(str(int(TransactionState.CONFIRMING)))
 IS_OPEN = TRANSACTIONS.c.state <= _LAST_OPEN
@@ -160,6 +161,8 @@ APPLICATIONS = Table(
     Column("approved", Integer),
     Column("reason", String, nullable=False),
     Column("decided_at", Float),
+    Column("label", String),
+    Column("profile", String),
 )
 
 _MIGRATIONS: dict[int, tuple[str, ...]] = {
@@ -175,6 +178,9 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE secrets ADD COLUMN previous @BINARY@",
         "ALTER TABLE secrets ADD COLUMN previous_until FLOAT DEFAULT '0' NOT NULL",
         "CREATE INDEX certificates_not_after ON certificates (not_after)",
+        "ALTER TABLE transactions ADD COLUMN label VARCHAR",
+        "ALTER TABLE applications ADD COLUMN label VARCHAR",
+        "ALTER TABLE applications ADD COLUMN profile VARCHAR",
     ),
 }
 """By the version that they lead to, from the one before. What stands here is never changed once it was released.

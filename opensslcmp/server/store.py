@@ -81,6 +81,7 @@ class Transaction:
         request: the opening message, kept while waiting.
         pending: what the authority said then.
         version: of this state; each commit brings the next one.
+        label: of the path that its first message came by, empty for none; None where labels mean nothing.
     """
 
     transaction_id: bytes
@@ -96,6 +97,7 @@ class Transaction:
     request: bytes | None = field(default=None, repr=False)
     pending: bytes | None = None
     version: int = 1
+    label: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +150,8 @@ class Application:
         key_hash: SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
         approved: None as long as nobody decided.
         reason: why it was refused; the requester is told.
+        label: of the path that it came by, or None.
+        profile: the certProfile that it names, or None.
     """
 
     id: str
@@ -163,6 +167,8 @@ class Application:
     approved: bool | None = None
     reason: str = ""
     decided_at: float | None = None
+    label: str | None = None
+    profile: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -59,6 +59,7 @@ PASSES = {
     "no_update_is_open": "test_an_update_that_is_not_confirmed_leaves_the_old_certificate",
     "secret_is_not_used_up": "test_a_single_use_secret_issues_once",
     "open_transactions_are_bounded": "test_open_transactions_are_bounded_in_all_and_by_credential",
+    "transaction_stays_at_its_label": "test_a_request_that_waits_is_polled_for_at_the_label_where_it_began",
     "messages_are_bounded": "test_messages_of_a_transaction_are_bounded",
     "requests_are_not_too_many": "test_several_requests_are_answered_in_order",
     "request_ids_count_from_zero": "test_several_requests_are_answered_in_order",

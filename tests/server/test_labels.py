@@ -19,6 +19,7 @@ from opensslcmp.enums import FailureInfo as F
 from opensslcmp.enums import PKIStatus
 from opensslcmp.errors import Rejected
 from opensslcmp.server import IssuingProfile, Peer
+from opensslcmp.server.approval import Approval
 from opensslcmp.server.names import NamePattern, matches_any
 from opensslcmp.server.policy import AllOf, Authorisation, LabelPolicy, Question
 from opensslcmp.server.rules import RFC9810, STRICT
@@ -136,7 +137,7 @@ def test_a_label_may_grant_implicit_confirmation_or_not(make: Make, granted: boo
     assert answer.implicit_confirm is (everywhere if granted is None else granted)
 
 
-def test_a_request_that_waits_is_asked_anew_under_the_label_where_it_is_polled_for(make: Make) -> None:
+def test_a_request_that_waits_is_polled_for_at_the_label_where_it_began(make: Make) -> None:
     labels = {
         "long": LabelPolicy(profiles=("default",)),
         "short": LabelPolicy(profiles=("short",), policy=Authorisation(references=("device",))),
@@ -148,8 +149,20 @@ def test_a_request_that_waits_is_asked_anew_under_the_label_where_it_is_polled_f
     assert status_of(device.ask(B.IR, crmf(KEYS[0]))).status == PKIStatus.WAITING
     answer = moved(device, at(world, "closed")).send(B.POLL_REQ, poll_request())
     assert failure(answer) is F.NOT_AUTHORIZED
-    answer = moved(device, at(world, "short")).send(B.POLL_REQ, poll_request())
-    assert days(answer) == 1
+    for other in "short", None:  # else what waits for approval here would be issued as it is there
+        answer = moved(device, at(world, other)).send(B.POLL_REQ, poll_request())
+        assert failure(answer) is F.BAD_REQUEST
+        assert status_of(answer).text == ("the transaction began at another label",)
+    assert days(device.send(B.POLL_REQ, poll_request())) == 365
+
+
+def test_who_approves_sees_label_and_profile(make: Make) -> None:
+    world = make(ca_profiles=PROFILES, labels={"factory": LabelPolicy()})
+    world.responder.authority = Approval(world.ca, world.store)
+    answer = at(world, "factory").ask(B.IR, crmf(KEYS[0]), general_info=named("short"))
+    assert status_of(answer).status == PKIStatus.WAITING
+    (application,) = world.store.applications()
+    assert (application.label, application.profile) == ("factory", "short")
 
 
 # -- who may ask -----------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from opensslcmp.context.protection import MacProtector
 from opensslcmp.credentials import MacParameters, SharedSecret
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.server import CA, RULES, IssuingProfile, MemoryStore, Peer, profile_named
+from opensslcmp.server.policy import LabelPolicy
 from opensslcmp.server.rules import ACCEPTED, LENIENT, PROFILES, RFC9810, STRICT
 from tests.server.device import (
     CRL_REASON,
@@ -48,6 +49,7 @@ from tests.server.device import (
     cross,
     csr,
     extension,
+    mac_device,
     name,
     poll_request,
     revocation,
@@ -268,6 +270,19 @@ def _(world: World) -> Message:
     device = world.device()
     certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0])))
     return device.confirm(certificate, protector=world.device("other").credential)
+
+
+@breaks("transaction_stays_at_its_label")
+def _(world: World) -> Message:
+    world.device()
+    responder = world.again(labels={"here": LabelPolicy(), "there": LabelPolicy()}, profile=world.responder.profile)
+    here, there = (
+        mac_device(lambda der, label=label: responder.handle(der, Peer(label=label)), world.clock)  # type: ignore[misc]
+        for label in ("here", "there")
+    )
+    certificate = certificate_of(here.ask(B.IR, crmf(KEYS[0])))
+    there.transaction_id, there.recip_nonce = here.transaction_id, here.recip_nonce
+    return there.confirm(certificate)
 
 
 @breaks("mac_algorithm_is_the_same")
