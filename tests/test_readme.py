@@ -55,9 +55,9 @@ def shell(tmp_path: Path) -> Shell:
 def served(shell: Shell, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """The README's three commands; ``host:port`` and the secret."""
     init, secret, serve = block("A server in three commands").strip().splitlines()
-    assert serve == "opensslcmp serve my-ca --port 8080"
+    assert serve == "opensslcmp serve my-ca --port 8080 &"
     shell(init)
-    made = shell(secret).stdout.strip()
+    made = shell(secret + "\nprintenv SECRET").stdout.strip()
     with running("-m", "opensslcmp", "serve", str(tmp_path / "my-ca"), "--port", "0") as (_, host, port):
         yield f"{host}:{port}", made
 
@@ -160,26 +160,42 @@ def test_no_example_is_left_out() -> None:
     assert found == sorted(["authority.py", "enroll.py", "serve.py", *clients, *others])
 
 
-def test_the_readmes_exit_codes_are_the_ones_there_are() -> None:
-    rows = re.findall(r"^\| (\d+) \| (.+) \|$", README, re.MULTILINE)
+def test_the_exit_codes_of_the_docs_are_the_ones_there_are() -> None:
+    table = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", table, re.MULTILINE)
     meanings = re.findall(r"^(\d+) +[A-Z_]+ +(\S.*)$", exits.__doc__ or "", re.MULTILINE)
     assert rows == [(number, text.replace("; the message says how", "")) for number, text in meanings]
     assert [int(number) for number, _ in rows] == [int(code) for code in Exit]
 
 
-@pytest.mark.parametrize("document", [ROOT / "README.md", *DOCS], ids=lambda path: path.name)
+def headings(document: Path) -> set[str]:
+    """The anchors that a Markdown file has, as GitHub makes them."""
+    found = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 _-]", "", line.lower()).replace(" ", "-") for line in found}
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS], ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-")
-        for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    }
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
         path, _, anchor = target.partition("#")
         if "://" in target:
             continue
-        assert not path or (document.parent / path).exists(), target
-        assert path or anchor in headings, target
+        place = document.parent / path if path else document
+        assert place.exists(), target
+        assert not anchor or anchor in headings(place), target
+
+
+FILES = r"`((?:opensslcmp|tests|examples|docs|benchmarks|\.ci)/[\w./-]+|[a-z_]+/[a-z_0-9]+\.py)`"
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", *DOCS], ids=lambda path: path.name)
+def test_files_that_are_mentioned_exist(document: Path) -> None:
+    for name in re.findall(FILES, document.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists() or (ROOT / "opensslcmp" / name).exists(), name
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    assert [page.name for page in DOCS if f"(docs/{page.name})" not in README] == []
 
 
 def test_each_command_that_sets_up_is_one_line() -> None:

@@ -45,7 +45,7 @@ def hint(error: BaseException) -> str | None:
         extra = EXTRAS.get(error.name.partition(".")[0])
         return extra and f"pip install 'opensslcmp[{extra}]', or in its sources: pip install '.[{extra}]'"
     if isinstance(error, PermissionError) and error.filename is not None:
-        return "run it as the user whose files these are: sudo -u USER opensslcmp ..."
+        return "run it as the user whose files these are: runuser -u USER -- opensslcmp ..."
     if isinstance(error, TimedOut):
         return "is the server reachable from here (firewall, --proxy)? --msg_timeout and --total_timeout say how long to wait"
     if isinstance(error, TransportError):

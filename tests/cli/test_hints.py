@@ -148,7 +148,7 @@ def test_a_missing_package_is_told_with_what_to_install(
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (PermissionError(13, "Permission denied", "/x"), "sudo -u USER"),
+        (PermissionError(13, "Permission denied", "/x"), "runuser -u USER"),
         (TimedOut("no answer"), "--msg_timeout"),
         (TransportError("cannot resolve x"), "spelled right"),
         (TransportError("TLS: the server's certificate was refused: expired"), "--tls_trusted"),
