@@ -133,7 +133,10 @@ def decode(cls: type[T], data: bytes) -> T:
     Raises:
         ValueError: it is not one, or not DER, or bytes follow.
     """
-    return decode_der(cls, data)
+    try:
+        return decode_der(cls, data)
+    except TypeError as error:  # of a Name with an attribute that is a BIT STRING
+        raise ValueError(str(error)) from None
 
 
 def wrap(tag: int, content: bytes) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from cryptography import x509
 
 from opensslcmp.asn1 import Extension, InfoTypeAndValue, decode, elements, unwrap
+from opensslcmp.context.certificates import facts
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import Rejected
 from opensslcmp.server.authority import (
@@ -104,7 +105,7 @@ class Approval:
     def _application(self, application_id: str, request: CertificateRequest) -> Application:
         requester = request.requester
         if requester.certificate is not None:
-            who = x509.load_der_x509_certificate(requester.certificate).subject.rfc4514_string()
+            who = _subject(facts(requester.certificate).subject)
         else:
             who = (requester.reference or b"").decode("utf-8", "replace")
         now = request.now.timestamp()

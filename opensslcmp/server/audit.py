@@ -314,7 +314,12 @@ class AuditLog:
 
     def _line(self, event: Event) -> bytes:
         self._number += 1
-        return audit_line(event, self._number)
+        try:
+            return audit_line(event, self._number)
+        except Exception:  # the lines of others are written all the same
+            logger.exception("a line of the audit log could not be made")
+            values = {"time": _when(time.time()), "pid": os.getpid(), "number": self._number, "decision": "unknown"}
+            return _json(values)
 
     def _write(self, lines: list[bytes]) -> None:
         while True:
@@ -371,7 +376,7 @@ def _subject(certificate: bytes) -> tuple[str, str]:
     try:
         found = x509.load_der_x509_certificate(certificate)
         return _text(found.subject.rfc4514_string()), f"{found.serial_number:x}"
-    except ValueError:
+    except (ValueError, TypeError):  # a BIT STRING in a Name is a TypeError of cryptography's
         return "?", "?"
 
 

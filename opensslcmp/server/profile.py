@@ -153,20 +153,25 @@ def _key_parts(public_key: bytes) -> tuple[bytes, bytes]:
 
 
 def _check_name(name: bytes) -> None:
-    """Return when this is a Name as far as its form goes: SEQUENCE OF SET OF SEQUENCE of an OID and a value.
+    """Return when this is a Name that people can be shown, in lists and logs: SEQUENCE OF SET OF SEQUENCE of an OID and a text.
 
     Raises:
         ValueError: it is none.
     """
+    plain = True
     for start, end in elements(name):
         rdn = name[start:end]
         pairs = list(elements(rdn, 0x31))
         if not pairs:
             raise ValueError("an empty RDN")
         for first, last in pairs:
-            (oid, _), _ = elements(rdn[first:last])
-            if rdn[first + oid] != 0x06:
+            pair = rdn[first:last]
+            (oid, _), (value, _) = elements(pair)
+            if pair[oid] != 0x06:
                 raise ValueError("an attribute without type")
+            plain = plain and pair[value] in {0x0C, 0x13, 0x16} and pair[value:].isascii()
+    if not plain:
+        decode(x509.Name, name)
 
 
 _NOT_A_CA = _extension(_BASIC_CONSTRAINTS, b"\x30\x00", critical=True)

@@ -151,6 +151,25 @@ def test_texts_of_peers_are_cut_and_bytes_that_are_no_text_are_shown() -> None:
     assert len(told["transaction"]) == 128
 
 
+def test_a_certificate_that_nobody_can_read_costs_its_own_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(_: bytes) -> None:
+        raise TypeError("oid must be X500_UNIQUE_IDENTIFIER for BitString type.")
+
+    monkeypatch.setattr("opensslcmp.server.audit.x509.load_der_x509_certificate", unreadable)
+    told = json.loads(audit_line(event(peer=Peer(tls_certificate=b"no certificate")), 1))
+    assert (told["tls_subject"], told["tls_serial"]) == ("?", "?")
+
+
+def test_an_event_that_makes_no_line_does_not_end_the_log(sink: Broken, open_log: Callable[..., AuditLog]) -> None:
+    log = open_log()
+    log(event(peer=Peer(label=b"no text")))  # type: ignore[arg-type]
+    log(event(time=float("nan")))
+    log(event())
+    log.flush()
+    assert [told["decision"] for told in sink.told()][1:] == ["unknown", "accepted"]
+    assert log.is_open()
+
+
 def test_an_expired_transaction_is_told_of_with_who_began_it() -> None:
     by_secret = json.loads(audit_line(event(decision=D.EXPIRED, identity=b"mac:device"), 1))
     assert (by_secret["credential"], by_secret["reference"]) == ("mac", "device")

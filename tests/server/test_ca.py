@@ -298,6 +298,14 @@ def test_a_key_of_ones_own_is_certified(kind: str) -> None:
     IssuingProfile().check_key(PrivateKey.generate(kind).public_key_der)
 
 
+@pytest.mark.parametrize("value", ["0305006465 76", "0c02ff41", "130180", "1e0141", "020101"])
+def test_a_subject_that_cannot_be_shown_is_not_issued(world: World, value: str) -> None:
+    """An attribute as BIT STRING, texts that are none, an INTEGER: lists and logs would stumble over them."""
+    attribute = bytes.fromhex("0603550403" + value)
+    subject = wrap(0x30, wrap(0x31, wrap(0x30, attribute)))
+    assert said(world.device().ask(B.IR, crmf(KEYS[0], subject))) == (B.IP, F.BAD_CERT_TEMPLATE)
+
+
 @pytest.mark.parametrize(
     "names",
     [
