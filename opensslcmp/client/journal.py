@@ -294,8 +294,7 @@ class Journal:
 
     def counts(self) -> dict[State, int]:
         """How many entries there are of each state."""
-        with self._lock:
-            rows = self._open().execute("SELECT state, count(*) FROM entries GROUP BY state").fetchall()
+        rows = self._rows("SELECT state, count(*) FROM entries GROUP BY state")
         return dict.fromkeys(State, 0) | {State(state): count for state, count in rows}
 
     def forget(self, *transaction_ids: bytes) -> None:
@@ -317,8 +316,7 @@ class Journal:
                 raise OSError(f"the journal {self.path} cannot be written: {error}") from error
 
     def _read(self, query: str, *values: Any) -> Iterator[Entry]:
-        with self._lock:
-            rows = self._open().execute(query, values).fetchall()
+        rows = self._rows(query, *values)
         for transaction_id, label, state, pending, message, key, source, error in rows:
             yield Entry(
                 transaction_id=transaction_id,
@@ -330,6 +328,13 @@ class Journal:
                 key_source=source,
                 error=error,
             )
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with self._lock:
+            try:
+                return self._open().execute(query, values).fetchall()
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                raise OSError(f"the journal {self.path} cannot be read: {error}") from None
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:

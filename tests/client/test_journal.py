@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -392,3 +393,18 @@ def test_the_journal_says_nothing_of_its_password(path: Path) -> None:
     with Journal(path, password=PASSWORD) as journal:
         assert PASSWORD.decode() not in repr(journal)
         assert os.stat(path).st_uid == os.getuid()
+
+
+@pytest.mark.parametrize("column", ["state", "label"])
+def test_a_journal_that_is_damaged_inside_says_so(path: Path, column: str) -> None:
+    Journal(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        values = {"state": b"open", "label": b"l"} | {column: b"\xff"}
+        database.execute(
+            "INSERT INTO entries (transaction_id, label, state, pending, begun, changed)"
+            " VALUES (x'01', CAST(? AS TEXT), CAST(? AS TEXT), x'', 0, 0)",
+            (values["label"], values["state"]),
+        )
+        database.commit()
+    with Journal(path) as journal, pytest.raises(OSError, match="cannot be read"):
+        journal.counts() if column == "state" else journal.get(b"\x01")
