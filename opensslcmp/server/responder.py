@@ -314,17 +314,22 @@ class Responder:
     def sweep_is_due(self) -> bool:
         """``sweep`` is to be called; asked again, it is not for another ``sweep_seconds``."""
         now = self._clock()
-        if now < self._next_sweep:
+        if not self._is_due(now):
             return False
         self._next_sweep = now + self._sweep_seconds
         return True
+
+    def _is_due(self, now: float) -> bool:
+        # A clock that was set back would otherwise keep us from sweeping until it is as late again.
+        left = self._next_sweep - now
+        return left <= 0 or self._sweep_seconds < left < math.inf
 
     def _answer(self, der: bytes, peer: Peer, way: _Way) -> bytes:
         try:
             if self._awaits:
                 raise TypeError("the authority has coroutine functions: only handle_async awaits them")
             now = self._clock()
-            if now >= self._next_sweep:
+            if self._is_due(now):
                 self._sweep_if_nobody_does(now)
             try:
                 return self._take(bytes(der), peer, now, way)

@@ -120,3 +120,12 @@ def test_the_same_key_is_updated_by_profile_only(make: Callable[..., World], reu
     # The same key does not make the old certificate good again.
     assert said(signing.ask(B.CR, crmf(KEYS[1]))) == (B.ERROR, F.CERT_REVOKED)
     assert said(device.signing(new, KEYS[0]).ask(B.CR, crmf(KEYS[1]))) == (B.CP, None)
+
+
+def test_a_clock_that_was_set_back_keeps_nobody_from_sweeping(world: World) -> None:
+    world.clock.now += 86400.0
+    assert world.responder.sweep_is_due()
+    assert not world.responder.sweep_is_due()
+    world.clock.now -= 86400.0
+    assert world.responder.sweep_is_due()
+    assert not world.responder.sweep_is_due()
