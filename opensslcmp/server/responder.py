@@ -10,8 +10,8 @@ The way of a message through ``handle``:
    together, and only then does the response leave.
 
 What breaks a rule on the way is a ``BadMessage`` with a failInfo, and becomes an ``error`` message with the ids of the
-request. It is kept for retransmissions when the requester was verified and the transaction is new or its own; a stranger
-leaves nothing behind. ``handle`` never raises.
+request. It is kept for retransmissions when the requester was verified and the transaction is new or its own, unless it says
+"later" (systemUnavail); a stranger leaves nothing behind. ``handle`` never raises.
 
 Waiting happens in Store and Authority only, and no lock but the store's claim is held meanwhile.
 
@@ -417,8 +417,8 @@ class Responder:
             way.verified_at = self._stopwatch()
             answer = self._dispatch(turn)
         except BadMessage as error:
-            if not self._is_theirs(way, message):
-                raise
+            if error.failure is FailureInfo.SYSTEM_UNAVAIL or not self._is_theirs(way, message):
+                raise  # "later" is not for ever: the same message, sent again, is looked at anew
             # A transaction that is there stays as it is: whoever sent nonsense may still send sense.
             known = way.transaction
             change = turn.change = Change(transaction=_NOTHING, previous=known, request_hash=request_hash, now=now)

@@ -50,7 +50,8 @@ def own_ca() -> tuple[bytes, PrivateKey]:
 def other_ca() -> tuple[bytes, PrivateKey]:
     """Certificate and key of another CA."""
     with tempfile.TemporaryDirectory() as directory:
-        ca = CA.create(Path(directory) / "ca", "CN=Other CA")
+        # Made when it is first asked for, which may be a second after somebody's clock stood still.
+        ca = CA.create(Path(directory) / "ca", "CN=Other CA", clock=lambda: time.time() - 60)
         ca.close()
         return ca.certificate, PrivateKey.load(Path(directory) / "ca" / "ca.key")
 
