@@ -233,7 +233,12 @@ class _Renewal:
             write_durably(place, made.to_pem(self.password), secret=True)
         session = Session(self.context.with_credential(signer), journal=self.journal)
         label = f"renew {facts(old).fingerprint.hex()}"
-        issued = session.update(key=str(place), password=self.password, profile=self.profile, label=label)
+        try:
+            issued = session.update(key=str(place), password=self.password, profile=self.profile, label=label)
+        except Exception:
+            if self.journal.find(label) is None:  # refused, or never sent: no certificate will come for this key
+                place.unlink()
+            raise
         version = install(pair, pem([issued.certificate, *issued.chain]), place.read_bytes(), owed=bool(self.hook))
         place.unlink()
         self.journal.forget(issued.transaction_id)

@@ -147,6 +147,8 @@ def test_one_that_fails_is_told_and_leaves_its_pair(put: Put, renew: Run, url: s
     assert told["revoked.pem"]["state"] == "failed"
     assert fits(revoked) == before
     fits(good)
+    # The key that was made for it is of no use any more.
+    assert not list(revoked.certificate.parent.rglob("next-*.key"))
 
 
 def test_the_hook_runs_without_a_shell_and_is_owed_until_it_ends_well(put: Put, renew: Run, tmp_path: Path) -> None:
