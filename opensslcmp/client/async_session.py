@@ -29,7 +29,7 @@ from opensslcmp.client.operations import CSROptions, EnrollOptions, InfoItem, Re
 from opensslcmp.client.pending import Pending
 from opensslcmp.client.results import Info, Issued, RequestTemplate, Revoked, RootCaUpdate
 from opensslcmp.client.session import several
-from opensslcmp.credentials import CertificateSource, KeySource
+from opensslcmp.credentials import CertificateSource, Credential, KeySource
 from opensslcmp.enums import RevocationReason
 
 __all__ = ["AsyncConfirm", "AsyncSession"]
@@ -337,11 +337,18 @@ class AsyncSession:
         """
         return self._greenlets.in_tasks(self._outside, fulfil, self.context, orders, concurrency)
 
-    def recover(self, *, key_password: bytes | None = None, concurrency: int = 8) -> AsyncIterator[Outcome]:
+    def recover(
+        self,
+        *,
+        key_password: bytes | None = None,
+        credentials: Iterable[Credential] = (),
+        concurrency: int = 8,
+    ) -> AsyncIterator[Outcome]:
         """``Session.recover`` in tasks."""
         if self.journal is None:
             raise ValueError("the session has no journal")
-        one = partial(take_up, key_password=key_password)
+        others = [self.context.with_credential(each) for each in credentials]
+        one = partial(take_up, key_password=key_password, others=others)
         return self._greenlets.in_tasks(self._outside, one, self.context, self.journal.unfinished(), concurrency)
 
     @overload

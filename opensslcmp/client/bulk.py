@@ -158,9 +158,17 @@ def fulfil(waits: Waits, context: Context, order: Order) -> Outcome:
     return Outcome(order=order, label=order.label, result=result)
 
 
-def take_up(waits: Waits, context: Context, entry: Entry, *, key_password: bytes | None = None) -> Outcome:
-    """The outcome of an entry of the journal. Raises only what is no ``Exception``."""
+def take_up(
+    waits: Waits,
+    context: Context,
+    entry: Entry,
+    *,
+    key_password: bytes | None = None,
+    others: Sequence[Context] = (),
+) -> Outcome:
+    """The outcome of an entry of the journal, by the context or one of ``others``. Raises only what is no ``Exception``."""
     try:
+        context = operations.context_of(entry, (context, *others))
         result = operations.resume_entry(waits, context, entry, password=key_password)
     except Exception as error:
         return Outcome(label=entry.label, error=error)

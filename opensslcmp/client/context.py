@@ -69,6 +69,8 @@ class Context:
         total_timeout_seconds: of a whole transaction with its polling.
         min_poll_seconds, max_poll_seconds: what a server's checkAfter is clamped to.
         max_wait_seconds: how long a ``Pending`` may wait for the server from its request on, over all who resume it.
+        max_resend_seconds: how old a request without an answer may be to be sent once more from a journal; set it below the time
+            that the server remembers transactions.
         proxy: URL of an HTTP proxy; ``no_proxy`` names servers to reach without it.
         tls: a ``transport.TLS``: trust, client certificate, host name check.
         max_connections: to the server at one time; a message waits for one to become free, as long as its timeout lasts.
@@ -119,6 +121,7 @@ class Context:
         min_poll_seconds: float = 1.0,
         max_poll_seconds: float = 600.0,
         max_wait_seconds: float = 7 * 86400.0,
+        max_resend_seconds: float = 86400.0,
         proxy: str | None = None,
         no_proxy: str | None = None,
         tls: Any = None,
@@ -153,6 +156,7 @@ class Context:
             ("total_timeout_seconds", total_timeout_seconds),
             ("max_poll_seconds", max_poll_seconds),
             ("max_wait_seconds", max_wait_seconds),
+            ("max_resend_seconds", max_resend_seconds),
         ):
             if not (seconds > 0 and math.isfinite(seconds)):
                 raise ValueError(f"{name} must be finite and above 0")
@@ -199,6 +203,7 @@ class Context:
         self.min_poll_seconds = min(min_poll_seconds, max_poll_seconds)
         self.max_poll_seconds = max_poll_seconds
         self.max_wait_seconds = max_wait_seconds
+        self.max_resend_seconds = max_resend_seconds
         self.proxy = proxy
         self.no_proxy = no_proxy
         self.tls = tls

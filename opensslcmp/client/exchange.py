@@ -497,6 +497,8 @@ class Transaction:
     def _stop_if_nobody_waits(self, check_after_seconds: float) -> None:
         if self._patient or self._pending is None:
             return
+        # Taken up again it is polled, however long that takes, and not sent once more.
+        self._record(self._pending.asked, None, State.OPEN)
         raise StillWaiting(self.snapshot(self._pending.asked, check_after_seconds))
 
     def _clamp(self, check_after: int) -> float:

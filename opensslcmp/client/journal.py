@@ -11,7 +11,9 @@ What happens to an enrollment, and what is on the disk when the client dies ther
 4. The entry says "done", and still holds that answer. Asked for under the same label, the certificate is given out as it was.
 
 So there is one transactionID and one certificate, however often the client dies. A server that forgets a transaction before it
-is taken up again (ours remembers for a day: ``retention_seconds``) would take the request for a new one.
+is taken up again (ours remembers for a day: ``retention_seconds``) would take the request for a new one, and issue a second
+certificate. So a request that is older than ``Context(max_resend_seconds=...)`` and has no answer is not sent again: ``TimedOut``
+says so, and the entry stays until it is removed by ``forget``.
 
 Private keys: of a key that comes from a path or a provider's URI, that name is written down. A key made by ``generate=`` is
 written as PKCS#8 PEM, encrypted (PBES2, AES-256) under the journal's password; without one ``generate=`` is refused, since a
@@ -70,7 +72,7 @@ ON CONFLICT (transaction_id) DO UPDATE SET
     state = excluded.state, pending = excluded.pending, message = excluded.message,
     error = excluded.error, changed = excluded.changed
 """
-_COLUMNS = "transaction_id, label, state, pending, message, key, key_source, error"
+_COLUMNS = "transaction_id, label, state, pending, message, key, key_source, error, changed"
 
 
 class State(StrEnum):
@@ -94,6 +96,7 @@ class Entry:
         key: the private key in encrypted PEM.
         key_source: path or URI of the private key.
         error: why it failed.
+        recorded: when it was last written, in seconds since 1970; set by the journal.
     """
 
     transaction_id: bytes
@@ -104,6 +107,7 @@ class Entry:
     key: bytes | None = field(default=None, repr=False)
     key_source: str | None = None
     error: str | None = None
+    recorded: float = 0.0
 
 
 class _Writing:
@@ -317,7 +321,7 @@ class Journal:
 
     def _read(self, query: str, *values: Any) -> Iterator[Entry]:
         rows = self._rows(query, *values)
-        for transaction_id, label, state, pending, message, key, source, error in rows:
+        for transaction_id, label, state, pending, message, key, source, error, changed in rows:
             yield Entry(
                 transaction_id=transaction_id,
                 label=label,
@@ -327,6 +331,7 @@ class Journal:
                 key=key,
                 key_source=source,
                 error=error,
+                recorded=changed,
             )
 
     def _rows(self, query: str, *values: Any) -> list[Any]:

@@ -77,7 +77,7 @@ from opensslcmp.context.library import Library, digest
 from opensslcmp.context.protection import ProtectionKind, Verified
 from opensslcmp.credentials import CertificateSource, KeySource, Password
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
-from opensslcmp.errors import BadMessage, ProtectionError, Rejected
+from opensslcmp.errors import BadMessage, ProtectionError, Rejected, TimedOut
 
 __all__ = [
     "CSROptions",
@@ -92,6 +92,7 @@ __all__ = [
     "certificate_request_template",
     "checked_root_ca_update",
     "confirm_held",
+    "context_of",
     "crl_update",
     "enroll",
     "enroll_csr",
@@ -633,7 +634,27 @@ def _taken_up(
     pending = Pending.load(entry.pending)
     if entry.state is State.DONE:
         return _done_before(waits, context, pending, own)
+    _belongs(context, pending, own)
+    if (
+        entry.message is not None
+        and pending.sent in _ANSWERS
+        and time.time() - entry.recorded > context.max_resend_seconds
+    ):
+        # The server may have forgotten what it answered, and would issue another certificate.
+        raise TimedOut(
+            f"the request was written down more than {context.max_resend_seconds:g} seconds ago and has no answer that we know "
+            f"of; whether there is a certificate only the server can tell (transaction {pending.transaction_id.hex()})"
+        )
     return _resumed(waits, context, pending, own, entry.message, confirm, wait, hold)
+
+
+def context_of(entry: Entry, contexts: Sequence[Context]) -> Context:
+    """The context whose credential began the entry; the first where none did."""
+    identity = Pending.load(entry.pending).identity
+    for context in contexts:
+        if context.protector is not None and identity_of(context.protector.identity) == identity:
+            return context
+    return contexts[0]
 
 
 def _belongs(context: Context, pending: Pending, own: PrivateKey | None) -> None:

@@ -32,7 +32,7 @@ from opensslcmp.client.operations import (
 )
 from opensslcmp.client.pending import Pending
 from opensslcmp.client.results import Info, Issued, RequestTemplate, Revoked, RootCaUpdate
-from opensslcmp.credentials import CertificateSource, KeySource
+from opensslcmp.credentials import CertificateSource, Credential, KeySource
 from opensslcmp.enums import RevocationReason
 
 __all__ = ["Session", "several"]
@@ -386,11 +386,18 @@ class Session:
 
         return in_threads(self._waits, one, orders, concurrency)
 
-    def recover(self, *, key_password: bytes | None = None, concurrency: int = 8) -> Iterator[Outcome]:
+    def recover(
+        self,
+        *,
+        key_password: bytes | None = None,
+        credentials: Iterable[Credential] = (),
+        concurrency: int = 8,
+    ) -> Iterator[Outcome]:
         """What the journal has that is unfinished, taken up again: outcomes in the order of their arrival.
 
         Args:
             key_password: opens the key files that the journal names.
+            credentials: those that orders had of their own; each entry is for the one that began it.
             concurrency: how many are worked on at one time.
 
         Raises:
@@ -399,8 +406,10 @@ class Session:
         if self.journal is None:
             raise ValueError("the session has no journal")
 
+        others = [self.context.with_credential(each) for each in credentials]
+
         def one(waits: Waits, entry: Entry) -> Outcome:
-            return take_up(waits, self.context, entry, key_password=key_password)
+            return take_up(waits, self.context, entry, key_password=key_password, others=others)
 
         return in_threads(self._waits, one, self.journal.unfinished(), concurrency)
 

@@ -27,6 +27,8 @@ from opensslcmp import (
     Rejected,
     Revoked,
     Session,
+    SharedSecret,
+    TimedOut,
     TransportError,
 )
 from opensslcmp.client.journal import Entry, State
@@ -408,3 +410,73 @@ def test_a_journal_that_is_damaged_inside_says_so(path: Path, column: str) -> No
         database.commit()
     with Journal(path) as journal, pytest.raises(OSError, match="cannot be read"):
         journal.counts() if column == "state" else journal.get(b"\x01")
+
+
+def test_a_request_that_the_server_may_have_forgotten_is_not_sent_again(twin: Call, peer: Scripted, path: Path) -> None:
+    key = PrivateKey.generate("ec:P-256")
+    pem = path.with_name("key.pem")
+    pem.write_bytes(key.to_pem())
+
+    def down(request: bytes) -> bytes:
+        raise TransportError("no route")
+
+    with Journal(path) as journal:
+        with pytest.raises(TransportError):
+            twin(mac(), down, journal, "enroll", "CN=d", str(pem), label="d")
+        hasty = mac(max_resend_seconds=1e-9)
+        for _ in range(2):
+            with pytest.raises(TimedOut, match="only the server can tell"):
+                twin(hasty, peer, journal, "enroll", "CN=d", str(pem), label="d")
+        assert not peer.requests
+        (entry,) = journal.unfinished()
+        assert entry.recorded > 0
+        assert twin(mac(), peer, journal, "enroll", "CN=d", str(pem), label="d").transaction_id == entry.transaction_id
+        # What is there is given out, however old it is.
+        assert twin(hasty, peer, journal, "enroll", "CN=d", str(pem), label="d").transaction_id == entry.transaction_id
+
+
+def test_one_that_waits_is_polled_for_however_old_it_is(twin: Call, peer: Scripted, path: Path) -> None:
+    pem = path.with_name("key.pem")
+    pem.write_bytes(PrivateKey.generate("ec:P-256").to_pem())
+    peer.waits = 2
+    context = mac(max_resend_seconds=1e-9)
+    with Journal(path) as journal:
+        for _ in range(2):
+            assert isinstance(twin(context, peer, journal, "enroll", "CN=d", str(pem), label="d", wait=False), Pending)
+        issued = twin(context, peer, journal, "enroll", "CN=d", str(pem), label="d")
+    assert issued.transaction_id in peer.confirmed
+    assert peer.kinds == [BodyType.IR, BodyType.POLL_REQ, BodyType.POLL_REQ, BodyType.CERT_CONF]
+
+
+def test_entries_of_other_credentials_are_recovered_with_these(twin: Call, ca: Entity, path: Path) -> None:
+    party = SharedSecret("other", "another secret")
+    pem = path.with_name("key.pem")
+    pem.write_bytes(PrivateKey.generate("ec:P-256").to_pem())
+
+    def down(request: bytes) -> bytes:
+        raise TransportError("no route")
+
+    async def of(found: Any) -> list[Any]:
+        return [each async for each in found]
+
+    def recover(journal: Journal, **options: Any) -> list[Any]:
+        peer = Scripted(ca, MacProtector(party), secret=party)
+        found = Session(mac(), peer, journal=journal).recover(**options)
+        return list(found)
+
+    async def recover_async(journal: Journal, **options: Any) -> list[Any]:
+        peer = Scripted(ca, MacProtector(party), secret=party)
+        return await of(AsyncSession(mac(), peer, journal=journal).recover(**options))
+
+    with Journal(path) as journal:
+        for label in "a", "b":
+            with pytest.raises(TransportError):
+                twin(Context(credential=party), down, journal, "enroll", "CN=d", str(pem), label=label)
+        (refused, _) = recover(journal)
+        assert isinstance(refused.error, ValueError)
+        (found, _) = recover(journal, credentials=[SECRET, party])
+        assert found.error is None
+        with pytest.raises(TransportError):
+            twin(Context(credential=party), down, journal, "enroll", "CN=d", str(pem), label="c")
+        (again,) = anyio.run(lambda: recover_async(journal, credentials=[party]))
+        assert again.error is None
