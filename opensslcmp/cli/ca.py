@@ -5,6 +5,7 @@ The server is imported when it is needed, so that the other commands start soone
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import tempfile
@@ -167,6 +168,12 @@ def serve(
         int | None,
         typer.Option("--tcp", help="CMP over TCP on this port; 829 is the usual one", metavar="PORT", min=0, max=65535),
     ] = None,
+    coap: Annotated[
+        int | None,
+        typer.Option(
+            "--coap", help="CMP over CoAP on this UDP port; 5683 is the usual one", metavar="PORT", min=0, max=65535
+        ),
+    ] = None,
     mailbox: Annotated[
         Path | None, typer.Option("--mailbox", help="Answer the requests in this directory", metavar="DIRECTORY")
     ] = None,
@@ -242,12 +249,15 @@ def serve(
     ways: dict[str, Any] = {
         "http": False if no_http else None,
         "tcp_port": tcp,
+        "coap_port": coap,
         "mailbox": mailbox and mailbox.absolute(),
     }
     try:
         transfers = replace(settings.transfers, **{name: value for name, value in ways.items() if value is not None})
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if transfers.coap_port is not None and importlib.util.find_spec("aiocoap") is None:
+        raise UsageError("CoAP needs aiocoap: pip install 'opensslcmp[coap]'")
     options = {"profile": profile, "approval": None if approval is None else approval == "manual"}
     # Here, where the words are better than from a worker process.
     _check_authority(directory, settings, options)

@@ -44,7 +44,9 @@ class ClientOptions:
     server: Annotated[
         str | None,
         _option(
-            "server", "\\[http\\[s]://]HOST\\[:PORT]\\[/PATH], cmp\\[s]+tcp://HOST\\[:PORT], file:DIRECTORY", _SERVER
+            "server",
+            "\\[http\\[s]://]HOST\\[:PORT]\\[/PATH], cmp\\[s]+tcp://HOST, coap://HOST, file:DIRECTORY",
+            _SERVER,
         ),
     ] = None
     path: Annotated[

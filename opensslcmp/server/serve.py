@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import importlib.util
 import logging
 import os
 import resource
@@ -28,7 +29,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opensslcmp.server.app import App
@@ -62,9 +63,12 @@ def serve(
     Raises:
         OSError: the address cannot be listened on.
         ValueError: the TLS files do not load.
+        ImportError: CoAP is asked for, and aiocoap is missing.
         SystemExit: a worker ended before it served, as ``load`` failing makes it do; the log says why.
     """
     settings.tls()
+    if transfers.coap_port is not None and importlib.util.find_spec("aiocoap") is None:
+        raise ImportError("CoAP needs aiocoap: pip install 'opensslcmp[coap]'", name="aiocoap")
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         with contextlib.ExitStack() as open_sockets:
@@ -77,6 +81,10 @@ def serve(
                     open_sockets.callback(each.close)
                 host, bound = sockets[name][0].getsockname()[:2]
                 urls.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}{path}")
+            if transfers.coap_port is not None:
+                transfers = replace(transfers, coap_port=_udp_port(settings.host, transfers.coap_port))
+                host = f"[{settings.host}]" if ":" in settings.host else settings.host
+                urls.append(f"coap://{host}:{transfers.coap_port}/.well-known/cmp")
             if transfers.mailbox is not None:
                 urls.append(f"file:{transfers.mailbox}")
             of_workers = [{name: each[number] for name, each in sockets.items()} for number in range(settings.workers)]
@@ -98,6 +106,15 @@ def _places(settings: ServerSettings, transfers: TransferSettings) -> Iterator[t
         yield "http", f"http{s}", settings.port, "/.well-known/cmp"
     if transfers.tcp_port is not None:
         yield "tcp", f"cmp{s}+tcp", transfers.tcp_port, ""
+
+
+def _udp_port(host: str, port: int) -> int:
+    """This port, or a free one for 0, which each worker then binds; OSError when another program has it."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind(address)
+        bound: int = probe.getsockname()[1]
+    return bound
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:

@@ -18,6 +18,7 @@ class TransferSettings:
         http: serve HTTP as [server] says; it also gives CRLs, metrics and health.
         tcp_port: listen for CMP over TCP on this port of [server] ``host``, with TLS where [server] has a certificate;
             829 is the usual one, 0 picks a free one.
+        coap_port: answer CMP over CoAP on this UDP port of [server] ``host``; 5683 is the usual one, 0 picks a free one.
         mailbox: directory whose ``requests`` are answered in ``answers``.
 
     Raises:
@@ -26,10 +27,11 @@ class TransferSettings:
 
     http: bool = True
     tcp_port: int | None = None
+    coap_port: int | None = None
     mailbox: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tcp_port",):
+        for name in ("tcp_port", "coap_port"):
             port = getattr(self, name)
             if port is not None and not 0 <= port <= 65535:
                 raise WrongValue("is not between 0 and 65535", name)
@@ -39,4 +41,4 @@ class TransferSettings:
     @property
     def others(self) -> bool:
         """There are ways beside HTTP."""
-        return any(each is not None for each in (self.tcp_port, self.mailbox))
+        return any(each is not None for each in (self.tcp_port, self.coap_port, self.mailbox))

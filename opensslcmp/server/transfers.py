@@ -61,6 +61,12 @@ class Transfers:
             tcp = TCPFront(self._front)
             await tcp.listen(self._sockets["tcp"], tls)
             self._all.append(tcp)
+        if self._settings.coap_port is not None:
+            from opensslcmp.server.coap_front import CoAPFront
+
+            coap = CoAPFront(self._front)
+            await coap.listen(self._server.host, self._settings.coap_port)
+            self._all.append(coap)
         if self._settings.mailbox is not None:
             from opensslcmp.server.mailbox_front import MailboxFront
 

@@ -5,6 +5,7 @@
 =========================================  ================================================  ============================
 ``http://``, ``https://``                  HTTP (RFC 9811)                                   ``HTTPTransport``
 ``cmp+tcp://``, ``cmps+tcp://``            TCP, with TLS                                     ``TCPTransport``
+``coap://``                                CoAP (RFC 9482)                                   ``CoAPTransport``
 ``file:DIRECTORY``                         files in a directory                              ``FileTransport``
 =========================================  ================================================  ============================
 
@@ -15,6 +16,7 @@ and ``async_transport_for`` its twin for event loops. ``InProcess`` asks a respo
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, runtime_checkable
 
+from opensslcmp.transport.coap import AsyncCoAPTransport, CoAPTransport
 from opensslcmp.transport.file import AsyncFileTransport, FileTransport
 from opensslcmp.transport.http import TLS, AsyncHTTPTransport, HTTPTransport
 from opensslcmp.transport.inprocess import InProcess
@@ -23,10 +25,12 @@ from opensslcmp.transport.tcp import AsyncTCPTransport, TCPTransport
 __all__ = [
     "SCHEMES",
     "TLS",
+    "AsyncCoAPTransport",
     "AsyncFileTransport",
     "AsyncHTTPTransport",
     "AsyncTCPTransport",
     "AsyncTransport",
+    "CoAPTransport",
     "FileTransport",
     "HTTPTransport",
     "InProcess",
@@ -90,6 +94,8 @@ _OPTIONS: dict[str, frozenset[str]] = {
     "https": _HTTP_OPTIONS,
     "cmp+tcp": _TCP_OPTIONS - {"tls"},
     "cmps+tcp": _TCP_OPTIONS,
+    "coap": frozenset({"message_timeout_seconds", "max_response_bytes"}),
+    "coaps": frozenset(),
     "file": frozenset({"message_timeout_seconds", "max_response_bytes"}),
 }
 SCHEMES = frozenset(_OPTIONS)
@@ -101,6 +107,8 @@ _KINDS: dict[str, tuple[Callable[..., Transport], Callable[..., AsyncTransport]]
     "https": (HTTPTransport, AsyncHTTPTransport),
     "cmp+tcp": (TCPTransport, AsyncTCPTransport),
     "cmps+tcp": (TCPTransport, AsyncTCPTransport),
+    "coap": (CoAPTransport, AsyncCoAPTransport),
+    "coaps": (CoAPTransport, AsyncCoAPTransport),
     "file": (FileTransport, AsyncFileTransport),
 }
 

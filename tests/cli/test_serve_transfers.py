@@ -112,3 +112,9 @@ def test_what_cannot_be_answered_is_told(cli: CLI, place: Path) -> None:
     answered = cli("ca", "answer", place / "ca", "-", stdin=b"0")  # an error message, in DER
     assert answered.code == 0
     assert answered.out
+
+
+def test_coap_is_served(cli: CLI, place: Path) -> None:
+    with serving(place, "--no_http", "--coap", "0") as (coap,):
+        assert coap.startswith("coap://127.0.0.1:")
+        enrolls(cli, place, coap)
