@@ -27,8 +27,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,16 +80,23 @@ class Pair:
         return self.certificate.name
 
 
-def find_pairs(directory: Path, password: bytes | None = None) -> list[Pair]:
-    """The certificates of a directory whose private keys are there too, by name. Found by public key, not by file name."""
+def find_pairs(directory: Path, password: bytes | None = None, broken: dict[Path, str] | None = None) -> list[Pair]:
+    """The certificates of a directory whose private keys are there too, by name. Found by public key, not by file name.
+
+    Args:
+        broken: gets the files that should hold a private key, and why they do not load.
+    """
     keys: dict[bytes, Path] = {}
     certificates: list[tuple[Path, tuple[bytes, ...]]] = []
     for path in sorted(directory.iterdir()):
         if path.name.startswith(".") or not path.is_file():
             continue
         if path.suffix in _KEYS:
-            with suppress(CMPError, OSError, ValueError):
+            try:
                 keys.setdefault(PrivateKey.load(str(path), password).public_key_der, path)
+            except (CMPError, OSError, ValueError) as error:
+                if broken is not None and _should_be_a_key(path):
+                    broken[path] = str(error)
         if path.suffix in _CERTIFICATES:
             try:
                 certificates.append((path, tuple(load_certificates(str(path), password))))
@@ -101,6 +108,14 @@ def find_pairs(directory: Path, password: bytes | None = None) -> list[Pair]:
         if key is not None:
             found.append(Pair(certificate=path, key=key, chain=chain))
     return found
+
+
+def _should_be_a_key(path: Path) -> bool:
+    """By its name, or because it says so; also when it cannot be read."""
+    try:
+        return path.suffix == ".key" or b"PRIVATE KEY-----" in path.read_bytes()
+    except OSError:
+        return True
 
 
 def install(pair: Pair, certificate: bytes, key: bytes, *, owed: bool = False) -> Path:
@@ -214,6 +229,7 @@ class _Renewal:
     hook: list[str]
     keep: int
     profile: str | None
+    secret_names: frozenset[str]
 
     def one(self, pair: Pair) -> dict[str, Any]:
         """Renew a pair.
@@ -260,7 +276,7 @@ class _Renewal:
         if not self.hook or not owed.exists():
             return
         certificate = x509.load_der_x509_certificate(load_certificates(str(pair.certificate), self.password)[0])
-        environment = os.environ | {
+        environment = {name: value for name, value in os.environ.items() if name not in self.secret_names} | {
             "OPENSSLCMP_NAME": pair.name,
             "OPENSSLCMP_CERTIFICATE": str(pair.certificate.absolute()),
             "OPENSSLCMP_KEY": str(pair.key.absolute()),
@@ -313,7 +329,8 @@ def renew(
         raise InputError(f"{directory}: no such directory")
     password = read_secret(client.keypass, "--keypass") if client.keypass else None
     now = time.time()
-    pairs = find_pairs(directory, password)
+    broken: dict[Path, str] = {}
+    pairs = find_pairs(directory, password, broken)
     due = [pair for pair in pairs if facts(pair.chain[0]).not_after - now < days * _DAY]
     told: list[dict[str, Any]] = []
     if dry_run:
@@ -321,6 +338,8 @@ def renew(
     elif pairs:
         with _only_one(directory):
             told = _renew_all(client, directory, pairs, due, command, jitter, newkey, keep, password)
+    # Its certificate may be about to expire: nobody else would say so.
+    told += [{"name": path.name, "state": "failed", "key": str(path), "error": text} for path, text in broken.items()]
     failed = [each for each in told if each["state"] == "failed"]
     for each in told:
         say(f"{each['name']}: {each['state']}" + (f": {each['error']}" if "error" in each else ""))
@@ -351,7 +370,7 @@ def _renew_all(
     if due and jitter:
         time.sleep(random.uniform(0.0, jitter))
     with Journal(directory / _STORE / "journal") as journal:
-        run = _Renewal(context, journal, newkey, password, command, keep, client.profile)
+        run = _Renewal(context, journal, newkey, password, command, keep, client.profile, _secret_names(client))
         for pair in pairs:
             about = None
             try:
@@ -370,6 +389,12 @@ def _renew_all(
                 told.append(about)
     context.close()
     return told
+
+
+def _secret_names(client: ClientOptions) -> frozenset[str]:
+    """Environment variables that hold secrets: a hook does not need them."""
+    values = [getattr(client, each.name) for each in fields(client)]
+    return frozenset(value[4:] for value in values if isinstance(value, str) and value.startswith("env:"))
 
 
 def _about(pair: Pair, state: str) -> dict[str, Any]:

@@ -308,7 +308,31 @@ def test_an_encrypted_key_stays_encrypted(put: Put, renew: Run) -> None:
     pair = put("sealed")
     key = PrivateKey.load(str(pair.key))
     pair.key.write_bytes(key.to_pem(b"password"))
-    assert "0 certificates" in renew().err
-    assert renew("--keypass", "env:PASSWORD", env={"PASSWORD": "password"}).code == 0
+    result = renew()
+    assert result.code == 9
+    assert "0 certificates" in result.err
+    script, seen = pair.key.parent.parent / "hook.py", pair.key.parent.parent / "seen"
+    script.write_text(f"import json, os\njson.dump(dict(os.environ), open({str(seen)!r}, 'w'))\n")
+    hook = ("--hook", f"{sys.executable} {script}")
+    environment = {"PASSWORD": "open the key", "HARMLESS": "x"}
+    pair.key.write_bytes(key.to_pem(b"open the key"))
+    assert renew("--keypass", "env:PASSWORD", *hook, env=environment).code == 0
+    pair.key.write_bytes(PrivateKey.load(str(pair.key), b"open the key").to_pem(b"password"))
+    told = json.loads(seen.read_text())
+    assert told["HARMLESS"] == "x"
+    assert "open the key" not in told.values()
     assert b"ENCRYPTED" in pair.key.read_bytes()
     assert PrivateKey.load(str(pair.key), b"password").public_key_der != key.public_key_der
+
+
+def test_a_key_that_does_not_load_is_told(put: Put, renew: Run) -> None:
+    """Its certificate would expire, and each run end well."""
+    pair, other = put("broken"), put("whole", days=90)
+    pair.key.write_bytes(b"garbage")
+    both = put("both", days=90, together=True)
+    both.key.write_bytes(both.key.read_bytes().replace(b"MI", b"!!"))
+    result = renew("--json")
+    assert result.code == 9
+    told = {each["name"]: each["state"] for each in json.loads(result.out)["results"]}
+    assert told == {pair.key.name: "failed", both.key.name: "failed"}
+    assert other.name not in told
