@@ -127,7 +127,8 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
     operator = ["ca list", "ca show", "ca revoke", "ca crl", "ca pending", "ca search", "ca secret list"]
     operator += ["ca secret rotate", "ca backup", "ca restore", "ca rollover", "ca secret remove"]
     decisions = ["ca approve", "ca reject"]  # tests/cli/test_authority.py has something to decide
-    assert sorted(order + operator + decisions) == sorted(EXAMPLES)
+    registration = ["ra serve", "ra secret"]  # tests/cli/test_ra_serve.py
+    assert sorted(order + operator + decisions + registration) == sorted(EXAMPLES)
     place, serial = PLACE, ""
     paste("ca init")
     secret = paste("ca secret add")

@@ -157,7 +157,7 @@ def outline(certificate: bytes) -> tuple[int, bytes, float, bytes, bytes]:
     A walk over six headers, where decoding all of it takes ten times as long.
 
     Raises:
-        ValueError: it is no certificate of version 2 or 3.
+        ValueError: it is no certificate.
 
     Source: RFC 5280, 4.1.
     """
@@ -168,9 +168,11 @@ def outline(certificate: bytes) -> tuple[int, bytes, float, bytes, bytes]:
         _, _, stop = read_header(certificate, at, end)
         parts.append(certificate[at:stop])
         at = stop
-    if len(parts) < 7 or parts[0][:1] != b"\xa0":
-        raise ValueError("no certificate of version 3")
-    _, serial, _, issuer, validity, subject, key = parts
+    if parts and parts[0][:1] == b"\xa0":  # of version 1 there is none
+        parts.pop(0)
+    if len(parts) < 6 or parts[0][:1] != b"\x02":
+        raise ValueError("no certificate")
+    serial, _, issuer, validity, subject, key = parts[:6]
     number = int.from_bytes(unwrap(serial), "big", signed=True)
     return number, issuer, _not_after(validity), subject, key
 

@@ -72,7 +72,7 @@ def test_certificate_is_read_and_verified_by_cryptography() -> None:
 
 @pytest.mark.parametrize("broken", [b"", b"\x30\x00", b"\x30\x02\x30\x00"])
 def test_what_is_no_certificate_has_no_outline(broken: bytes) -> None:
-    with pytest.raises(ValueError, match=r"cut short|version 3"):
+    with pytest.raises(ValueError, match=r"cut short|no certificate"):
         outline(broken)
 
 
