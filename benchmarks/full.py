@@ -29,7 +29,7 @@ from benchmarks import full_store, instructions, memory, report
 from benchmarks.anchor import Case, anchor
 from benchmarks.ends import Ends
 from benchmarks.in_flight import measure as in_flight
-from benchmarks.layers import LAYERS, floor_instructions, layers
+from benchmarks.layers import LAYERS, floor_instructions, layers, microseconds
 from benchmarks.network import ROOT, Crowd, Server, Service
 from opensslcmp import features
 from opensslcmp.cli.plot import Bar, Bars, Panel, Series, draw, percentile_place
@@ -381,22 +381,22 @@ def by_layer(options: Options) -> Section:
     head = ("layer", *instructions.CASES)
     if shutil.which("valgrind") is None:
         return Section(title="Cost by layer", about="Not measured: valgrind is not installed.", head=head, rows=[])
-    spent = {
-        case: layers(profile, floor_instructions(instructions.CASES[case]))
-        for case, profile in instructions.profiles().items()
-    }
-    rest = LAYERS[1:]
+    spent = {case: layers(profile) for case, profile in instructions.profiles().items()}
     bars: list[tuple[str, list[float]]] = []
     data: dict[str, Any] = {}
     for name, case in instructions.CASES.items():
         ends = Ends(case)
         ends.run(10)
         total = min(ends.run(options.count).total for _ in range(options.rounds))
-        floor = min(anchor(case, "-f", count=options.count).total for _ in range(options.rounds))
-        around = sum(spent[name][layer] for layer in rest)
-        micros = [floor, *((total - floor) * spent[name][layer] / around for layer in rest)]
-        data[name] = {"instructions": spent[name], "microseconds": dict(zip(LAYERS, micros, strict=True))}
-        bars.append((name, micros))
+        alone = min(anchor(case, "-f", count=options.count).total for _ in range(options.rounds))
+        counted = floor_instructions(case)
+        micros = microseconds(spent[name], total, alone / counted)
+        data[name] = {
+            "instructions": spent[name],
+            "microseconds": micros,
+            "alone": {"instructions": counted, "microseconds": alone},
+        }
+        bars.append((name, list(micros.values())))
     http, store = _on_top(options)
     bars.append(("mac-explicit, served", [*bars[list(instructions.CASES).index("mac-explicit")][1], http, store]))
     data["served"] = {"HTTP": http, "store": store}
@@ -406,7 +406,15 @@ def by_layer(options: Options) -> Section:
         return f"{spent[case][layer]:,} ({data[case]['microseconds'][layer]:.0f} us)"
 
     rows = [(layer, *(cell(case, layer) for case in spent)) for layer in LAYERS]
-    rows.append(("all, both ends", *(f"{sum(spent[case].values()):,}" for case in spent)))
+    totals = {case: sum(data[case]["microseconds"].values()) for case in spent}
+    rows.append(("all, both ends", *(f"{sum(spent[case].values()):,} ({totals[case]:.0f} us)" for case in spent)))
+    alone_words = {case: data[case]["alone"] for case in spent}
+    rows.append(
+        (
+            "for comparison: the signatures and MACs alone, in C",
+            *(f"{each['instructions']:,} ({each['microseconds']:.0f} us)" for each in alone_words.values()),
+        )
+    )
     rows += [
         ("HTTP, CPU of the server", "", f"{http:.0f} us", ""),
         ("SQLite, CPU of the server", "", f"{store:.0f} us", ""),
@@ -414,9 +422,9 @@ def by_layer(options: Options) -> Section:
     return Section(
         title="Cost by layer",
         about=(
-            "Instructions of one enrollment, both ends in one process, that each library spends itself (callgrind). Crypto is "
-            "what the same signatures and MACs cost alone, and libcrypto around it the rest of libcrypto. Microseconds: crypto "
-            "as measured alone, the rest of the measured total shared out by instructions. HTTP and store: differences of the "
+            "Instructions of one enrollment, both ends in one process, that each library spends itself (callgrind). The time of "
+            "libcrypto is reckoned at the pace of the same signatures and MACs alone, the rest of the measured time shared out "
+            "by instructions. HTTP and store: differences of the "
             "CPU of whole servers (over HTTP with a memory store, against in process; with SQLite, against a memory store)."
         ),
         head=head,

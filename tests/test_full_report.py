@@ -15,7 +15,7 @@ from benchmarks import full, full_store, memory
 from benchmarks.anchor import Case
 from benchmarks.ends import Ends
 from benchmarks.instructions import CASES, by_object, total
-from benchmarks.layers import LAYERS, layers
+from benchmarks.layers import LAYERS, layers, microseconds
 from opensslcmp.server.sqlstore import SQLStore
 
 LEAST = ["--count", "1", "--rounds", "1", "--seconds", "0.1", "--certificates", "150", "--clients", "2"]
@@ -134,9 +134,12 @@ def test_memory_is_read_for_sessions_transactions_and_growth() -> None:
 def test_a_profile_is_shared_out_among_the_libraries_and_nothing_is_lost() -> None:
     assert total(PROFILE) == 1000
     assert sum(by_object(PROFILE).values()) == total(PROFILE)
-    spent = layers(PROFILE, floor=300)
-    assert spent == dict(zip(LAYERS, (300, 200, 100, 100, 200, 100), strict=True))
-    assert layers(PROFILE, floor=10**9)["libcrypto around it"] == 0
+    spent = layers(PROFILE)
+    assert spent == dict(zip(LAYERS, (500, 100, 100, 200, 100), strict=True))
+    found = microseconds(spent, total=100.0, pace=0.1)
+    assert found["libcrypto"] == 50
+    assert found["CPython"] == 2 * found["DER (Rust)"] == 20
+    assert sum(found.values()) == pytest.approx(100)
 
 
 def test_layers_are_told_in_instructions_and_microseconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -146,8 +149,8 @@ def test_layers_are_told_in_instructions_and_microseconds(monkeypatch: pytest.Mo
     monkeypatch.setattr(full, "_on_top", lambda _options: (120.0, 80.0))
     full.main([*LEAST, "--out", str(tmp_path), "layers"])
     rows = {row[0]: row[1:] for row in told(tmp_path, "layers")}
-    assert rows["crypto"][0].startswith("300 (")
-    assert rows["all, both ends"][0] == "1,000"
+    assert rows["libcrypto"][0].startswith("500 (")
+    assert rows["all, both ends"][0].startswith("1,000 (")
     assert rows["SQLite, CPU of the server"][1] == "80 us"
 
 
