@@ -105,6 +105,8 @@ def bench(
         if client.server is not None:
             raise UsageError("the server is named twice, by --server too")
         client = replace(client, server=url)
+    if client.cacertsout or client.extracertsout or client.srvcertout:
+        raise UsageError("bench writes no certificates")
     plan, tolerated = _plan(options), _tolerated(options.max_failures)
     operation = _operation(options)
     signs = client.secret is None
@@ -228,6 +230,7 @@ class _Load:
                 subject=self.options.subject,
                 key_kind=self.options.newkey,
                 fresh_keys=self.options.fresh_keys,
+                profile=self.client.profile,
                 transport=self._transport(context) if self.options.new_connections else None,
             )
             for number in range(count)

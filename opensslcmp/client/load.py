@@ -424,6 +424,7 @@ class SessionLane:
         subject: of certificates; ``{number}`` in it becomes a number that each operation has for itself.
         key_kind: of the keys, as for ``PrivateKey.generate``.
         fresh_keys: a new key for each operation; else the lane has one (for ``kur`` two, in turn), made when it prepares first.
+        profile: certProfile to ask for.
         info_type: what ``genm`` asks for, a dotted OID; caCerts by default.
         transport: as for ``Session``.
     """
@@ -437,6 +438,7 @@ class SessionLane:
         subject: str = "/CN=bench-{number}",
         key_kind: str = "ec:P-256",
         fresh_keys: bool = False,
+        profile: str | None = None,
         info_type: str = oids.IT_CA_CERTS,
         transport: Any = None,
     ) -> None:
@@ -448,6 +450,7 @@ class SessionLane:
         self._subject = subject
         self._kind = key_kind
         self._fresh = fresh_keys
+        self._profile = profile
         self._info_type = info_type
         self._done = 0
         self._key: PrivateKey | None = None
@@ -485,7 +488,7 @@ class SessionLane:
             CMPError: as ``Session``.
         """
         if self._operation == "genm":
-            self._session.request_info(self._info_type)
+            self._session.request_info(self._info_type, profile=self._profile)
         elif self._operation == "kur":
             self._update()
         elif self._operation == "rr":
@@ -498,13 +501,13 @@ class SessionLane:
         self._done += 1
         # Lanes count in steps that leave room for each other.
         name = self._subject.replace("{number}", str(self._number + self._done * 1_000_000))
-        return self._session.enroll(name, self._key, kind=kind)
+        return self._session.enroll(name, self._key, kind=kind, profile=self._profile)
 
     def _update(self) -> None:
         assert self._mine is not None
         key, self._key, self._other = self._other, self._other, self._key
         try:
-            self._mine = self._signed(self._other).update(key=key)
+            self._mine = self._signed(self._other).update(key=key, profile=self._profile)
         except Exception:
             # Whether the server updated it is not known: the next one begins with a certificate of its own.
             self._mine = None

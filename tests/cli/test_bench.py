@@ -94,6 +94,12 @@ def test_other_ways_of_asking(cli: CLI, url: str) -> None:
     assert json.loads(result.out)["succeeded"] == 2
 
 
+def test_a_profile_is_asked_for(cli: CLI, url: str) -> None:
+    result = cli("bench", url, *BY_SECRET, *SHORT, "--profile", "nonsense", env=SECRET)
+    assert result.code == 3
+    assert "nonsense" in result.err or "profile" in result.err.lower()
+
+
 def test_what_is_wrong_from_the_first_is_told_as_by_other_commands(cli: CLI, url: str) -> None:
     wrong = cli("bench", url, "--ref", "device", "--secret", "env:SECRET", env={"SECRET": "another"})
     assert wrong.code == 5
@@ -118,6 +124,7 @@ def test_what_is_wrong_from_the_first_is_told_as_by_other_commands(cli: CLI, url
         (("--newkey", "stone"), "--newkey"),
         (("--subject", "bench"), "--subject"),
         (("--server", "http://127.0.0.1:9"), "twice"),
+        (("--cacertsout", "x.pem"), "writes no certificates"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(cli: CLI, options: tuple[str, ...], words: str) -> None:
