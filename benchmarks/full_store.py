@@ -23,10 +23,15 @@ _CHUNK = 5000
 
 @dataclass(frozen=True, kw_only=True)
 class Filled:
-    """An enrollment from a server whose store holds ``certificates``; microseconds of CPU of the server, and wall."""
+    """An enrollment from a server whose store holds ``certificates``; microseconds of CPU of the server, and wall.
+
+    Attributes:
+        beside: CPU with a store that is all but empty, measured in turn with it.
+    """
 
     certificates: int
     server: float
+    beside: float
     wall: float
     bytes_each: float
 
@@ -70,11 +75,16 @@ def fill(place: str, more: int, certificate: bytes) -> None:
     engine.dispose()
 
 
-def measure(place: str, sizes: list[int], count: int, rounds: int = 3) -> list[Filled]:
-    """Enrollments from a store of each size, growing; the least of the rounds counts."""
-    store = open_store(place)
-    ends = Ends(_CASE, store=store)
+def measure(place: str, empty: str, sizes: list[int], count: int, rounds: int = 3) -> list[Filled]:
+    """Enrollments from a store of each size, growing; the least of the rounds counts.
+
+    Args:
+        place, empty: of two new stores; the second one stays as it is, but for what is enrolled.
+    """
+    store, other = open_store(place), open_store(empty)
+    ends, beside = Ends(_CASE, store=store), Ends(_CASE, store=other)
     ends.run(5)
+    beside.run(5)
     certificate = x509.load_der_x509_certificate(next(store.every_certificate()).certificate).public_bytes(Encoding.DER)
     found = []
     before = _size(place)
@@ -87,16 +97,19 @@ def measure(place: str, sizes: list[int], count: int, rounds: int = 3) -> list[F
         for _ in range(rounds):
             start = time.perf_counter()
             share = ends.run(count)
-            taken.append((share.server, (time.perf_counter() - start) / count * 1e6))
+            wall = (time.perf_counter() - start) / count * 1e6
+            taken.append((share.server, beside.run(count).server, wall))
         found.append(
             Filled(
                 certificates=size,
-                server=min(server for server, _ in taken),
-                wall=min(wall for _, wall in taken),
+                server=min(server for server, _, _ in taken),
+                beside=min(beside for _, beside, _ in taken),
+                wall=min(wall for _, _, wall in taken),
                 bytes_each=(_size(place) - before) / size if size else 0.0,
             )
         )
     store.close()
+    other.close()
     return found
 
 

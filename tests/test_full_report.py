@@ -116,7 +116,7 @@ def test_large_requests_get_all_they_ask_for(number: int, length: int) -> None:
 
 def test_a_store_is_filled_by_bulk_sql_and_enrolled_from(tmp_path: Path) -> None:
     place = str(tmp_path / "ca.db")
-    empty, filled = full_store.measure(place, [0, 300], 1, rounds=1)
+    empty, filled = full_store.measure(place, str(tmp_path / "empty.db"), [0, 300], 1, rounds=1)
     assert (empty.certificates, filled.certificates) == (0, 300)
     assert 300 < filled.bytes_each < 10_000
     store = SQLStore(place)
