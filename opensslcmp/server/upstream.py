@@ -169,7 +169,13 @@ class Ledger:
         found, _ = self._store.look(place, b"")
         if found is None or found.pending is None:
             return None
-        entry = Entry(transaction_id=place, state=State(found.algorithm), pending=found.pending, message=found.request)
+        entry = Entry(
+            transaction_id=place,
+            state=State(found.algorithm),
+            pending=found.pending,
+            message=found.request,
+            recorded=found.expires - self._keep_seconds,
+        )
         return Page(entry, found.deadline, found)
 
     def writer(self, place: bytes, page: Page | None) -> Writer:

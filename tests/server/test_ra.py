@@ -283,6 +283,17 @@ def test_after_silence_the_same_bytes_are_sent_again_and_there_is_one_certificat
     assert world.line.sent[0] == world.line.sent[1] == world.line.sent[2]
 
 
+def test_a_request_that_the_ca_may_have_forgotten_is_not_sent_again() -> None:
+    world = ra_world()
+    world.line.before = fail(TimedOut("no answer"))
+    pending = world.session().enroll("CN=device", DEVICE, wait=False)
+    assert isinstance(pending, ClientPending)
+    world.line.before = None
+    worker = world.make(context={"max_resend_seconds": 1e-9})
+    assert isinstance(world.session(worker.handle).resume(pending, DEVICE, wait=False), ClientPending)
+    assert len(world.line.sent) == 1
+
+
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize("message", range(2))
 def test_an_ra_that_is_killed_asks_once_only(place: str, message: int, tmp_path: Path) -> None:
