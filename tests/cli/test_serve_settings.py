@@ -178,6 +178,33 @@ def test_a_tls_client_is_known_by_its_certificate(ca_directory: Path, pki: Path,
     files = f'tls_certificate = "{pki}/new.pem"\ntls_key = "{pki}/new.key"\ntls_client_ca = "{pki}/ca.pem"'
     config.write_text(SETTINGS.replace("port = 0", f'port = 0\n{files}\ntls_client = "optional"'))
     with serving(ca_directory, tmp_path / "stderr", "--config", str(config)) as running:
+        host, _, root = running.url.removeprefix("https://").partition("/")
+        for known in (True, False):  # as openssl cmp does it
+            done = subprocess.run(
+                [
+                    *("openssl", "cmp", "-config", "", "-cmd", "ir", "-server", host, "-path", f"{root}/p/tls"),
+                    *("-tls_used", "-tls_trusted", f"{pki}/ca.pem", "-tls_host", "new"),
+                    *(("-tls_cert", f"{pki}/new.pem", "-tls_key", f"{pki}/new.key") if known else ()),
+                    *(
+                        "-ref",
+                        "device-1",
+                        "-secret",
+                        "env:SECRET",
+                        "-newkey",
+                        f"{pki}/new.key",
+                        "-subject",
+                        "/CN=theirs",
+                    ),
+                    *("-certout", str(tmp_path / "theirs.pem")),
+                ],
+                env=os.environ | {"SECRET": SECRET},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert (done.returncode == 0) is known, done.stderr
+            assert known or "notAuthorized" in done.stdout + done.stderr
         for own, failure in ((None, FailureInfo.NOT_AUTHORIZED), ("new", None)):
             tls = TLS(
                 trusted=pki / "ca.pem",

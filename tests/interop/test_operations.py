@@ -14,6 +14,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from opensslcmp import TLS, Context, Session, SharedSecret
+from opensslcmp import TLS, Context, Issued, Pending, Session, SharedSecret
 from tests.server.web_client import environment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -241,6 +242,42 @@ def test_an_operators_day(site: Site) -> None:
     audit.rename(rotated)
     site.openssl_cmp("device-6")
     wait_for(lambda: audit.exists() and '"issued"' in audit.read_text())
+
+
+def test_who_is_approved_before_an_upgrade_gets_the_certificate_after_it(tmp_path: Path) -> None:
+    """Approve, back up, check, start anew; installing is for ``test_packaging``, and restarting for systemd."""
+    ca, port = tmp_path / "ca", free_port()
+    program = [sys.executable, "-m", "opensslcmp", "serve", str(ca)]
+    opensslcmp("ca", "init", ca, "--subject", "/O=Example/CN=Device-CA", "--crl-url", "http://ca.example/crl")
+    with (ca / "opensslcmp.toml").open("a") as file:
+        file.write(f'[server]\nport = {port}\n[authority]\napproval = "manual"\n[labels.factory]\n')
+    opensslcmp("ca", "secret", "add", ca, "device", "--secret", "env:SECRET", "--single-use")
+    credential = SharedSecret("device", SECRET["SECRET"])
+
+    @contextmanager
+    def serving() -> Iterator[str]:
+        with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=environment()) as server:
+            try:
+                assert server.stdout is not None
+                yield server.stdout.readline().removeprefix("listening on ").strip() + "/p/factory"
+            finally:
+                server.send_signal(signal.SIGTERM)
+                assert server.wait(20) == 0
+
+    with serving() as url, Session(Context(url, credential=credential)) as session:
+        pending = session.enroll("CN=device-1", generate="ec:P-256", wait=False)
+        assert isinstance(pending, Pending)
+        kept = pending.save()
+        (waiting,) = json.loads(opensslcmp("ca", "pending", ca, "--json"))
+        assert (waiting["subject"], waiting["label"], waiting["requester"]) == ("CN=device-1", "factory", "device")
+        opensslcmp("ca", "approve", ca, waiting["id"])
+    opensslcmp("ca", "backup", ca, tmp_path / "before-upgrade", "--passphrase", "env:PASSPHRASE")
+    opensslcmp("serve", ca, "--check")
+    with serving() as url, Session(Context(url, credential=credential)) as session:
+        issued = session.resume(Pending.load(kept))
+    assert isinstance(issued, Issued)
+    assert issued.certificate.subject.rfc4514_string() == "CN=device-1"
+    assert f"{issued.certificate.serial_number:x}" in opensslcmp("ca", "search", ca, "--state", "valid").lower()
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here (Debian: systemd)")
