@@ -90,23 +90,17 @@ def until_gone(pid: int) -> None:
         time.sleep(0.01)
 
 
-def test_a_worker_that_died_is_started_anew_on_the_same_socket(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
-        first = int(server.ask(b"pid"))
-        os.kill(first, signal.SIGKILL)
-        second = int(server.ask(b"pid"))  # waits in the queue of the socket meanwhile
-        assert second != first
-        server.until_said("a worker ended (status -9)")
-        assert server.end() == 0
-
-
-def test_each_worker_answers_for_itself(tmp_path: Path) -> None:
+def test_each_worker_answers_for_itself_and_one_that_died_is_started_anew(tmp_path: Path) -> None:
     with running(tmp_path, workers=2) as server:
         found = {int(server.ask(b"pid")) for _ in range(60)}
         assert len(found) == 2
-        assert server.end(signal.SIGINT) == 0
         for pid in found:
-            until_gone(pid)
+            os.kill(pid, signal.SIGKILL)
+        other = int(server.ask(b"pid"))  # waits in the queue of the socket meanwhile
+        assert other not in found
+        server.until_said("a worker ended (status -9)")
+        assert server.end(signal.SIGINT) == 0
+        until_gone(other)
 
 
 def test_a_worker_that_never_served_ends_the_server(tmp_path: Path) -> None:
@@ -115,14 +109,6 @@ def test_a_worker_that_never_served_ends_the_server(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "there is no CA" in done.stderr
     assert "a worker ended before it served" in done.stderr
-
-
-def test_the_end_waits_for_what_is_under_way(tmp_path: Path) -> None:
-    with running(tmp_path) as server, server.connect() as connection:
-        connection.sendall(post(ROOT, b"slow"))
-        server.until_said("slow begins")
-        assert server.end() == 0
-        assert read_response(connection)[2] == b"slow"
 
 
 def test_who_is_told_twice_ends_at_once(tmp_path: Path) -> None:
@@ -154,7 +140,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
         until_gone(pid)
 
 
-def test_sighup_reloads_and_a_failure_leaves_everything_as_it_was(tmp_path: Path) -> None:
+def test_sighup_reloads_or_leaves_everything_as_it_was_and_the_end_waits_for_what_is_under_way(tmp_path: Path) -> None:
     told = tmp_path / "told"
     told.write_text("one")
     with running(tmp_path, told=told) as server, server.connect() as connection:
@@ -167,7 +153,10 @@ def test_sighup_reloads_and_a_failure_leaves_everything_as_it_was(tmp_path: Path
         server.process.send_signal(signal.SIGHUP)
         server.until_said("not reloaded; everything is as before")
         assert exchange(connection, post(ROOT, b"told"))[2] == b"two"
+        connection.sendall(post(ROOT, b"slow"))
+        server.until_said("slow begins")
         assert server.end() == 0
+        assert read_response(connection)[2] == b"slow"
 
 
 def test_ipv6_is_listened_on(tmp_path: Path) -> None:
