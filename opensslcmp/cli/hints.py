@@ -71,13 +71,10 @@ def _trust(error: ProtectionError) -> str:
 
 
 def _rejection(error: Rejected) -> str | None:
-    text = str(error)
     if FailureInfo.BAD_MESSAGE_CHECK in error.failures:
         return "are --ref and --secret, or --cert and --key, the ones that this server knows?"
-    if FailureInfo.SIGNER_NOT_TRUSTED in error.failures and "expired" in text:
-        return "an expired certificate cannot renew itself: enroll anew, with a secret"
     if FailureInfo.SIGNER_NOT_TRUSTED in error.failures:
-        return "is --cert from the CA of this server, and does it have the intermediate certificates after it?"
+        return "has --cert expired (enroll anew then, with a secret), or is it from another CA than this server's?"
     if FailureInfo.CERT_REVOKED in error.failures:
         return "this certificate cannot be used any more: enroll anew, with a secret"
     if FailureInfo.BAD_TIME in error.failures:
