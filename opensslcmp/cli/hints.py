@@ -15,6 +15,7 @@ EXTRAS = {
     "psycopg_pool": "postgres",
     "greenlet": "server",
     "anyio": "async",
+    "aiocoap": "coap",
 }
 """Module -> the extra of this package that brings it."""
 
