@@ -277,7 +277,7 @@ class FrontEnd:
 
     def client_behind(self, proxy: str, forwarded_for: str, forwarded: str) -> str:
         """The address that the proxies tell of: the last that is not a proxy of ours."""
-        listed = [each.strip() for each in forwarded_for.split(",") if each.strip()]
+        listed = [_node(each.strip()) for each in forwarded_for.split(",") if each.strip()]  # some tell ports, too
         if not listed:
             listed = [_node(found) for found in re.findall(r'(?i)\bfor\s*=\s*("[^"]*"|[^;,\s]+)', forwarded)]
         for address in reversed(listed):

@@ -528,6 +528,8 @@ CLIENT_CERT = f"Client-Cert: :{base64.b64encode(CERTIFICATE).decode()}:"
         ((), Peer(address="127.0.0.1")),
         (("X-Forwarded-For: 192.0.2.1",), Peer(address="192.0.2.1")),
         (("X-Forwarded-For: 10.0.0.1, 192.0.2.1, 198.51.100.7",), Peer(address="192.0.2.1")),
+        (("X-Forwarded-For: 192.0.2.1:50123",), Peer(address="192.0.2.1")),
+        (("X-Forwarded-For: [2001:db8::1]:50123, 198.51.100.7:80",), Peer(address="2001:db8::1")),
         (("X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 192.0.2.1"), Peer(address="192.0.2.1")),
         (('Forwarded: for="[2001:db8::1]:4711";proto=https, for=198.51.100.7',), Peer(address="2001:db8::1")),
         (("Forwarded: For=192.0.2.9:80",), Peer(address="192.0.2.9")),
