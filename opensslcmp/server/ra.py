@@ -100,6 +100,11 @@ class _Cached:
     until: float
 
 
+def _certificate_place(transaction_id: bytes, number: int, public_key: bytes) -> bytes:
+    """With the key, since a page outlives its transaction, and transactionIDs are the entities' choice."""
+    return place_of(transaction_id, "certificate", number, public_key.hex())
+
+
 class RA:
     """Asks a CA for each certificate. May be used by several threads at once, and under ``handle_async``.
 
@@ -164,7 +169,7 @@ class RA:
 
     def issue(self, request: CertificateRequest) -> Issued | Pending:
         """The certificate of the CA, or "later"."""
-        place = place_of(request.transaction_id, "certificate", request.cert_req_id)
+        place = _certificate_place(request.transaction_id, request.cert_req_id, request.public_key)
         page = self._ledger.find(place)
         hold = self._forward and not request.implicit_confirm
         if page is None:
@@ -279,7 +284,7 @@ class RA:
         return self._revoke(place_of(place, "taken back"), issuer, serial_number, RevocationReason.UNSPECIFIED, True)
 
     def _place_of_certificate(self, certificate: bytes) -> bytes | None:
-        serial_number, issuer, *_ = outline(certificate)
+        serial_number, issuer, _, _, public_key = outline(certificate)
         key = certificate_key(issuer, serial_number)
         record = self.store.certificate(key)
         if record is None:
@@ -287,7 +292,7 @@ class RA:
         transaction, _ = self.store.look(record.transaction_id, b"")
         for number, each in () if transaction is None else transaction.certificates:
             if each == key:
-                return place_of(record.transaction_id, "certificate", number)
+                return _certificate_place(record.transaction_id, number, public_key)
         return None
 
     # -- revocation ------------------------------------------------------------------------------------------------

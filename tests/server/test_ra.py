@@ -24,7 +24,7 @@ from opensslcmp.server.memory import MemoryStore
 from opensslcmp.server.ra import RA
 from opensslcmp.server.responder import Responder
 from opensslcmp.server.sqlstore import SQLStore
-from tests.server.device import KEYS, crmf, csr, mac_device, name
+from tests.server.device import IMPLICIT, KEYS, crmf, csr, mac_device, name, said
 from tests.server.ra_world import SECRET, RAWorld, ra_world, secret_of
 
 DEVICE = KEYS[1]
@@ -114,6 +114,21 @@ def test_what_is_not_in_the_inventory_never_reaches_the_ca() -> None:
     with pytest.raises(Rejected, match="no such device"):
         world.session().enroll("CN=stranger", DEVICE)
     assert world.line.sent == []
+
+
+def test_what_was_asked_upstream_is_found_again_for_the_same_key_only() -> None:
+    """The transaction is forgotten after a day, what was asked upstream after eight."""
+    world = ra_world(inventory=Listed(Grant()))
+    device = mac_device(world.responder.handle, world.clock, SECRET.reference.decode(), SECRET.secret.decode())
+    device.transaction_id = b"1" * 16
+    first = device.send(BodyType.IR, [crmf(KEYS[1])], general_info=[IMPLICIT])
+    assert said(first) == (BodyType.IP, None)
+    world.clock.now += 2 * 86400
+    world.responder.sweep()
+    device.begin()
+    device.transaction_id = b"1" * 16
+    answer = device.send(BodyType.IR, [crmf(KEYS[2], "CN=stranger")], general_info=[IMPLICIT])
+    assert said(answer) == (BodyType.IP, FailureInfo.NOT_AUTHORIZED)
 
 
 def test_the_refusal_of_the_ca_reaches_the_entity() -> None:
