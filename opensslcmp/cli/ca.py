@@ -177,6 +177,10 @@ def serve(
     mailbox: Annotated[
         Path | None, typer.Option("--mailbox", help="Answer the requests in this directory", metavar="DIRECTORY")
     ] = None,
+    maildir: Annotated[
+        Path | None,
+        typer.Option("--maildir", help="Answer the mails in this Maildir, as \\[transfers] says", metavar="DIRECTORY"),
+    ] = None,
     profile: Annotated[
         str | None, typer.Option("--profile", help="Which rules are checked", metavar="rfc9810|strict|lenient")
     ] = None,
@@ -251,6 +255,7 @@ def serve(
         "tcp_port": tcp,
         "coap_port": coap,
         "mailbox": mailbox and mailbox.absolute(),
+        "maildir": maildir and maildir.absolute(),
     }
     try:
         transfers = replace(settings.transfers, **{name: value for name, value in ways.items() if value is not None})

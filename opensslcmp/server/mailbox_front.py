@@ -1,4 +1,4 @@
-"""A watched directory, the server's side: requests are taken from a ``Mailbox`` and their answers put there.
+"""A watched directory, the server's side: requests are taken from a ``Mailbox`` or a ``Maildir``, and answered there.
 
 What a file gets, first match first:
 
@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from opensslcmp.asn1 import read_header
 from opensslcmp.server.front import FrontEnd
 from opensslcmp.server.http_service import Reply
+from opensslcmp.server.maildir import Maildir
 from opensslcmp.server.peer import Peer
 from opensslcmp.transport.mailbox import Mailbox, Unusable
 
@@ -48,13 +49,13 @@ class MailboxFront:
 
     Args:
         front: where messages go.
-        directory: of the mailbox; made when it is not there.
+        box: where requests come and answers go.
         look_seconds: how often to look for files.
     """
 
-    def __init__(self, front: FrontEnd, directory: Path, *, look_seconds: float = 0.5) -> None:
+    def __init__(self, front: FrontEnd, box: Mailbox | Maildir, *, look_seconds: float = 0.5) -> None:
         self._front = front
-        self._mailbox = Mailbox(directory)
+        self._mailbox = box
         self._look_seconds = look_seconds
         self._limit = front.routes.max_request_bytes
         self._threads = ThreadPoolExecutor(4, "cmp-mailbox")
@@ -142,7 +143,7 @@ class MailboxFront:
                 content = await self._do(stack.enter_context, self._mailbox.claimed(path, self._limit))
                 if content is None:
                     return True
-                address, age = self._mailbox.describe(path)
+                address, label, age = self._mailbox.describe(path, label)
                 if not is_whole(content):
                     if age < _SETTLED_SECONDS:
                         return False

@@ -87,6 +87,8 @@ def serve(
                 urls.append(f"coap://{host}:{transfers.coap_port}/.well-known/cmp")
             if transfers.mailbox is not None:
                 urls.append(f"file:{transfers.mailbox}")
+            if transfers.maildir is not None:
+                urls.append(f"mailto:{transfers.mail_address}")
             of_workers = [{name: each[number] for name, each in sockets.items()} for number in range(settings.workers)]
             supervisor = _Supervisor(load, settings, transfers, of_workers)
             supervisor.run(lambda: [ready(url) for url in urls] if ready is not None else None)

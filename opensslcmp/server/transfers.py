@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from opensslcmp.server.front import FrontEnd
+from opensslcmp.server.maildir import Maildir
 from opensslcmp.server.server_settings import ServerSettings
 from opensslcmp.server.transfer_settings import TransferSettings
+from opensslcmp.transport.mail_message import Mailer
+from opensslcmp.transport.mailbox import Mailbox
 
 __all__ = ["Transfer", "Transfers"]
 
@@ -67,12 +70,26 @@ class Transfers:
             coap = CoAPFront(self._front)
             await coap.listen(self._server.host, self._settings.coap_port)
             self._all.append(coap)
-        if self._settings.mailbox is not None:
+        for box in self._boxes():
             from opensslcmp.server.mailbox_front import MailboxFront
 
-            mailbox = MailboxFront(self._front, self._settings.mailbox)
-            await mailbox.start()
-            self._all.append(mailbox)
+            front = MailboxFront(self._front, box)
+            await front.start()
+            self._all.append(front)
+
+    def _boxes(self) -> Iterator[Mailbox | Maildir]:
+        settings = self._settings
+        if settings.mailbox is not None:
+            yield Mailbox(settings.mailbox)
+        if settings.maildir is not None and settings.mail_address is not None:
+            mailer = Mailer(
+                host=settings.smtp_host,
+                port=settings.smtp_port,
+                security=settings.smtp_security,
+                user=settings.smtp_user,
+                password_file=settings.smtp_password_file,
+            )
+            yield Maildir(settings.maildir, settings.mail_address, mailer)
 
     async def drain(self, seconds: float) -> bool:
         """Take nothing more, and answer what was begun; False when ``seconds`` were not enough."""

@@ -7,6 +7,7 @@
 ``cmp+tcp://``, ``cmps+tcp://``            TCP, with TLS                                     ``TCPTransport``
 ``coap://``                                CoAP (RFC 9482)                                   ``CoAPTransport``
 ``file:DIRECTORY``                         files in a directory                              ``FileTransport``
+``mailto:ADDRESS?from=...&maildir=...``    e-mail                                            ``MailTransport``
 =========================================  ================================================  ============================
 
 and ``async_transport_for`` its twin for event loops. ``InProcess`` asks a responder in this process. Anything else is a
@@ -20,6 +21,7 @@ from opensslcmp.transport.coap import AsyncCoAPTransport, CoAPTransport
 from opensslcmp.transport.file import AsyncFileTransport, FileTransport
 from opensslcmp.transport.http import TLS, AsyncHTTPTransport, HTTPTransport
 from opensslcmp.transport.inprocess import InProcess
+from opensslcmp.transport.mail import AsyncMailTransport, MailTransport
 from opensslcmp.transport.tcp import AsyncTCPTransport, TCPTransport
 
 __all__ = [
@@ -28,12 +30,14 @@ __all__ = [
     "AsyncCoAPTransport",
     "AsyncFileTransport",
     "AsyncHTTPTransport",
+    "AsyncMailTransport",
     "AsyncTCPTransport",
     "AsyncTransport",
     "CoAPTransport",
     "FileTransport",
     "HTTPTransport",
     "InProcess",
+    "MailTransport",
     "TCPTransport",
     "Transport",
     "as_async_transport",
@@ -97,11 +101,12 @@ _OPTIONS: dict[str, frozenset[str]] = {
     "coap": frozenset({"message_timeout_seconds", "max_response_bytes"}),
     "coaps": frozenset(),
     "file": frozenset({"message_timeout_seconds", "max_response_bytes"}),
+    "mailto": frozenset({"message_timeout_seconds", "max_response_bytes"}),
 }
 SCHEMES = frozenset(_OPTIONS)
 """Of URLs that there are transports for."""
 
-_WITHOUT_SLASHES = frozenset({"file"})
+_WITHOUT_SLASHES = frozenset({"file", "mailto"})
 _KINDS: dict[str, tuple[Callable[..., Transport], Callable[..., AsyncTransport]]] = {
     "http": (HTTPTransport, AsyncHTTPTransport),
     "https": (HTTPTransport, AsyncHTTPTransport),
@@ -110,6 +115,7 @@ _KINDS: dict[str, tuple[Callable[..., Transport], Callable[..., AsyncTransport]]
     "coap": (CoAPTransport, AsyncCoAPTransport),
     "coaps": (CoAPTransport, AsyncCoAPTransport),
     "file": (FileTransport, AsyncFileTransport),
+    "mailto": (MailTransport, AsyncMailTransport),
 }
 
 

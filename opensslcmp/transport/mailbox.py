@@ -33,7 +33,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["SUFFIX", "Mailbox", "Unusable", "name_of"]
+__all__ = ["SUFFIX", "Mailbox", "Unusable", "claim", "name_of", "put", "read_regular"]
 
 SUFFIX = ".pki"
 """Of files with PKIMessages, as RFC 2510 registered it."""
@@ -85,7 +85,7 @@ class Mailbox:
         place = self.requests / "p" / label if label else self.requests
         if not (self.answers / name).exists() and not (place / name).exists():
             place.mkdir(parents=True, exist_ok=True)
-            _put(place / name, request)
+            put(place / name, request)
         return name
 
     def answer(self, name: str, limit: int) -> bytes | None:
@@ -145,26 +145,18 @@ class Mailbox:
         """
         if not _NAME.fullmatch(path.name):
             raise Unusable(f"its name is not made of A-Z, a-z, 0-9, _, - and ., with {SUFFIX} at its end")
-        try:
-            opened = _opened(path)
-        except FileNotFoundError:
-            yield None
-            return
-        with opened as file:
-            if not _lock(file) or not _is_still(file, path):
-                yield None
-                return
-            yield _read(file, limit)
+        with claim(path, limit) as content:
+            yield content
 
     @staticmethod
-    def describe(path: Path) -> tuple[str, float]:
-        """Whose a request is, for logs, and how old it is in seconds.
+    def describe(path: Path, label: str | None) -> tuple[str, str | None, float]:
+        """Whose a request is, for logs, its label, and how old it is in seconds.
 
         Raises:
             OSError: it is gone.
         """
         found = path.stat(follow_symlinks=False)
-        return f"file:uid={found.st_uid}", time.time() - found.st_mtime
+        return f"file:uid={found.st_uid}", label, time.time() - found.st_mtime
 
     def publish(self, path: Path, answer: bytes) -> None:
         """Within ``claimed``: put the answer there, and remove the request. No bytes: there is no answer.
@@ -173,7 +165,7 @@ class Mailbox:
             OSError: that cannot be done; the request stays.
         """
         if answer and path.exists():
-            _put(self.answers / path.name, answer)
+            put(self.answers / path.name, answer)
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
 
@@ -192,7 +184,7 @@ class Mailbox:
             path.rename(target)
         except FileNotFoundError:
             return  # another worker was quicker
-        _put(target.with_suffix(".reason"), f"{reason}\n".encode())
+        put(target.with_suffix(".reason"), f"{reason}\n".encode())
 
     def tidy(self, older_than_seconds: float = 3600.0) -> None:
         """Remove drafts of processes that died before they gave them their names.
@@ -208,7 +200,35 @@ class Mailbox:
                         draft.unlink()
 
 
-def _put(path: Path, content: bytes) -> None:
+@contextmanager
+def claim(path: Path, limit: int) -> Iterator[bytes | None]:
+    """What a file has, locked while the block lasts; None when somebody else has it, or it is gone.
+
+    Raises:
+        Unusable: it is no regular file, or longer than the limit.
+        OSError: it cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(_opened(path))
+        except FileNotFoundError:
+            yield None
+            return
+        yield _read(file, limit) if _lock(file) and _is_still(file, path) else None
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """What a file has.
+
+    Raises:
+        Unusable: it is no regular file, or longer than the limit.
+        OSError: it cannot be read.
+    """
+    with _opened(path) as file:
+        return _read(file, limit)
+
+
+def put(path: Path, content: bytes) -> None:
     """Write a file that is whole and durable once it has its name."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:

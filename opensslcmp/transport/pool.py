@@ -19,7 +19,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
@@ -38,6 +38,7 @@ __all__ = [
     "TLS",
     "Awaiting",
     "Blocking",
+    "Called",
     "ClosedWhileIdle",
     "Pause",
     "Pool",
@@ -175,6 +176,23 @@ class Pause:
         import anyio
 
         await anyio.sleep(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Wait for a function that blocks; in a thread where an event loop runs."""
+
+    function: Callable[[], Any]
+
+    def block(self) -> Any:
+        """Call it."""
+        return self.function()
+
+    async def wait(self) -> Any:
+        """Call it in a thread, which goes on when nobody waits any more."""
+        import anyio.to_thread
+
+        return await anyio.to_thread.run_sync(self.function, abandon_on_cancel=True)
 
 
 Steps: TypeAlias = Generator[Wait, Any, T]

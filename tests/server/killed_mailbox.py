@@ -20,7 +20,7 @@ def die(point: str) -> None:
 box = Mailbox(sys.argv[2])
 responder = open_responder(Path(sys.argv[1]))
 ((path, _),) = box.waiting(10)
-put = mailbox._put
+put = mailbox.put
 
 
 def watched(path: Path, content: bytes) -> None:
@@ -28,7 +28,7 @@ def watched(path: Path, content: bytes) -> None:
     die("published")
 
 
-mailbox._put = watched
+mailbox.put = watched
 with box.claimed(path, 1 << 20) as request:
     assert request is not None
     die("claimed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -40,7 +41,7 @@ def watching(
     with serving(bounds, app=app) as server:
 
         async def start() -> list[MailboxFront]:
-            made = [MailboxFront(server.front, directory, look_seconds=0.01) for _ in range(workers)]
+            made = [MailboxFront(server.front, Mailbox(directory), look_seconds=0.01) for _ in range(workers)]
             for each in made:
                 await each.start()
             return made
@@ -192,8 +193,9 @@ def test_a_request_that_another_worker_has_is_left_to_it(tmp_path: Path) -> None
     box.create()
     path = box.requests / "mine.pki"
     path.write_bytes(REQUEST)
-    with path.open("rb") as mine, watching(tmp_path) as server:
+    with path.open("rb") as mine, contextlib.ExitStack() as stack:
         fcntl.flock(mine, fcntl.LOCK_EX)
+        server = stack.enter_context(watching(tmp_path))
         (box.requests / "other.pki").write_bytes(REQUEST)
         until((box.answers / "other.pki").exists)
         assert not (box.answers / "mine.pki").exists()
@@ -217,7 +219,7 @@ def test_what_takes_too_long_at_the_end_stays_for_another_worker(tmp_path: Path)
         server.front.app.responder = stuck
 
         async def start() -> MailboxFront:
-            made = MailboxFront(server.front, tmp_path, look_seconds=0.01)
+            made = MailboxFront(server.front, Mailbox(tmp_path), look_seconds=0.01)
             await made.start()
             return made
 
