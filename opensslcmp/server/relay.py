@@ -251,7 +251,7 @@ class Relay:
         return answer
 
     def _ask(self, request: bytes) -> bytes:
-        return self._upstream.send(0, request, self._upstream.context.message_timeout_seconds)
+        return self._upstream.pass_on(request)
 
     # -- what is verified ------------------------------------------------------------------------------------------
 

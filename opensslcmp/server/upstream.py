@@ -96,6 +96,21 @@ class Upstream:
             return answer
         return give_way(self._ways[server].send, request, timeout_seconds)
 
+    def pass_on(self, request: bytes) -> bytes:
+        """The answer to a message that may be sent as often as need be: of the first server that can be reached.
+
+        Raises:
+            TransportError: none can, or one gave no answer.
+        """
+        last = len(self._ways) - 1
+        for server in range(last):
+            try:
+                return self.send(server, request, self.context.message_timeout_seconds)
+            except TransportError as error:
+                if error.sent:
+                    raise
+        return self.send(last, request, self.context.message_timeout_seconds)
+
     def _asynchronous(self) -> Sequence[Any]:
         """HTTP transports of the running loop; those of a loop that ended are left to be collected."""
         loop = asyncio.get_running_loop()

@@ -130,6 +130,17 @@ def test_an_entity_may_send_the_same_bytes_again_after_silence(mode: str) -> Non
     assert len(list(world.upstream.store.every_certificate())) == issued_before + 1
 
 
+def test_the_next_server_is_asked_when_one_cannot_be_reached() -> None:
+    world = ra_world()
+
+    def down(_: bytes) -> bytes:
+        raise TransportError("no connection", sent=False)
+
+    made = relay(world, "forward", transport=[down, world.line])
+    issued = entity(world, made.handle).enroll("CN=device", DEVICE)
+    assert world.state(issued.certificate) == "VALID"
+
+
 def test_who_waits_is_polling_the_ca_through_the_ra() -> None:
     asked: list[bytes] = []
 
