@@ -1,9 +1,11 @@
 """Enrollments that wait all at once in one thread: ``python -m benchmarks.in_flight COUNT [asyncio|trio]`` prints JSON.
 
 Both ends are in the process. The peer answers every ir with "waiting" and every pollReq with "later" until all enrollments
-are asleep; then memory is read, and the answers come.
+are asleep; then memory is read, and the answers come. With ``--answer-seconds 1`` it is a slow server instead: each
+answer comes so late.
 """
 
+import argparse
 import asyncio
 import json
 import sys
@@ -30,7 +32,7 @@ from opensslcmp.context.protection import MacProtector, fresh_bytes, protect
 from opensslcmp.credentials import MacParameters, SharedSecret
 from opensslcmp.enums import BodyType, PKIStatus
 
-__all__ = ["measure"]
+__all__ = ["main", "measure", "measure_slow_server"]
 
 # What OpenSSL's own client asks for, as in ends.
 _CREDENTIAL = SharedSecret("device", b"benchmark-secret", parameters=MacParameters(mac="hmac-sha1", iterations=500))
@@ -153,5 +155,76 @@ def measure(count: int, backend: str = "asyncio") -> dict[str, float]:
     }
 
 
+class _Late:
+    """A server whose answers take a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self._responder = Ends(EASIEST).responder
+        self._seconds = seconds
+        self.inside = self.most = 0
+
+    async def send(self, request: bytes, timeout_seconds: float | None = None) -> bytes:
+        import anyio
+
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        await anyio.sleep(self._seconds)
+        self.inside -= 1
+        return self._responder.handle(request)
+
+
+def measure_slow_server(count: int, seconds: float, backend: str = "asyncio") -> dict[str, float]:
+    """Megabytes and seconds of ``count`` enrollments begun at once with a server that takes ``seconds`` for each answer."""
+    import anyio
+
+    from opensslcmp.client.async_session import AsyncSession
+
+    key = PrivateKey.load(new_key("ec"))
+    peer = _Late(seconds)
+    # Unconfirmed, they would be more than the server lets one requester have open.
+    context = Context(credential=_CREDENTIAL, implicit_confirm=True, message_timeout_seconds=3600.0)
+    issued = 0
+
+    async def main() -> None:
+        session = AsyncSession(context, peer)
+
+        async def enroll(number: int) -> None:
+            nonlocal issued
+            await session.enroll(f"CN=device-{number}", key)
+            issued += 1
+
+        async with anyio.create_task_group() as group:
+            for number in range(count):
+                group.start_soon(enroll, number)
+
+    before = _megabytes("VmRSS")
+    begun, worked = time.monotonic(), time.thread_time()
+    anyio.run(main, backend=backend)
+    elapsed, worked = time.monotonic() - begun, time.thread_time() - worked
+    return {
+        "count": issued,
+        "in_flight": peer.most,
+        "before_mb": round(before, 1),
+        "most_mb": round(_megabytes("VmHWM"), 1),
+        "seconds": round(elapsed, 1),
+        "rate": round(issued / elapsed, 1),
+        "rate_of_cpu": round(issued / worked, 1),
+    }
+
+
+def main() -> None:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("count", type=int)
+    parser.add_argument("backend", nargs="?", choices=("asyncio", "trio"), default="asyncio")
+    parser.add_argument("--answer-seconds", type=float, help="a server that takes so long for each answer")
+    given = parser.parse_args()
+    if given.answer_seconds is None:
+        found = measure(given.count, given.backend)
+    else:
+        found = measure_slow_server(given.count, given.answer_seconds, given.backend)
+    print(json.dumps(found))
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "asyncio")))
+    main()
