@@ -125,7 +125,7 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
         "demo",
     ]
     operator = ["ca list", "ca show", "ca revoke", "ca crl", "ca pending", "ca search", "ca secret list"]
-    operator += ["ca secret rotate", "ca backup", "ca restore", "ca rollover", "ca secret remove"]
+    operator += ["ca secret rotate", "ca answer", "ca backup", "ca restore", "ca rollover", "ca secret remove"]
     decisions = ["ca approve", "ca reject"]  # tests/cli/test_authority.py has something to decide
     registration = ["ra serve", "ra secret"]  # tests/cli/test_ra_serve.py
     assert sorted(order + operator + decisions + registration) == sorted(EXAMPLES)

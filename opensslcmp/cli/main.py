@@ -151,7 +151,7 @@ _ca_commands: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("pending", authority.pending, "opensslcmp ca pending my-ca"),
     ("approve", authority.approve, "opensslcmp ca approve my-ca 4f0c1d2e3a5b"),
     ("reject", authority.reject, 'opensslcmp ca reject my-ca 4f0c1d2e3a5b --reason "no such device"'),
-    ("answer", authority.answer, "opensslcmp ca answer my-ca request.pki --out answer.pki"),
+    ("answer", authority.answer, "opensslcmp ca answer my-ca request.der --out answer.der"),
     ("rollover", operator.rollover, "opensslcmp ca rollover my-ca --key ec:P-384"),
     ("backup", operator.backup, "opensslcmp ca backup my-ca my-ca.backup --passphrase env:PASSPHRASE"),
     ("restore", operator.restore, "opensslcmp ca restore my-ca.backup my-ca-again --passphrase env:PASSPHRASE"),
