@@ -122,6 +122,7 @@ from opensslcmp.asn1.message import (
     failure_bits,
     general_time,
     header_der,
+    header_parts,
     make_header,
     protected_part,
 )
@@ -215,6 +216,7 @@ __all__ = [
     "failure_bits",
     "general_time",
     "header_der",
+    "header_parts",
     "holds_at_most",
     "initializer",
     "is_general_name",

@@ -41,8 +41,9 @@ from opensslcmp.asn1 import (
     directory_name,
     encode,
     encode_body,
-    header_der,
+    header_parts,
     protected_part,
+    wrap,
 )
 from opensslcmp.client.context import Context
 from opensslcmp.client.failover import deliver, may_come_again
@@ -325,7 +326,7 @@ class Transaction:
         context = self._context
         protector = self._protector
         nonce = fresh_bytes(16, context.library)
-        header = header_der(
+        before, after = header_parts(
             pvno=pvno,
             sender=_general_name(_NULL_DN if context.protector is None else context.protector.sender_name),
             recipient=_general_name(self._recipient),
@@ -337,8 +338,9 @@ class Transaction:
         )
         self._nonces = (*self._nonces[:1], nonce)
         if protector is None:
-            return assemble(protected_part(header, body_type, body), None, context.extra_certificates)
-        return protect(header, body_type, body, protector, context.extra_certificates)
+            part = protected_part(wrap(0x30, before + after), body_type, body)
+            return assemble(part, None, context.extra_certificates)
+        return protect((before, after), body_type, body, protector, context.extra_certificates)
 
     def _remaining(self) -> float:
         remaining = self._deadline - self._waits.now()

@@ -37,12 +37,11 @@ from opensslcmp.asn1 import (
     PKIHeader,
     admit,
     algorithm,
-    assemble,
     decode,
     der,
     elements,
+    initializer,
     oids,
-    protected_part,
     read_header,
     unwrap,
     wrap,
@@ -156,8 +155,8 @@ _MAC_NAMES = {oid: name for name, (oid, _) in _MACS.items()}
 
 def _plain(identifier: AlgorithmIdentifier) -> str | None:
     """The OID of an AlgorithmIdentifier whose parameters are absent or NULL."""
-    parameters = identifier.parameters_der
-    return identifier.oid if parameters is None or parameters == _NULL else None
+    parameters = identifier.parameters
+    return identifier.oid if parameters is None or der(parameters) == _NULL else None
 
 
 # -- random bytes --------------------------------------------------------------------------------------------------
@@ -486,7 +485,7 @@ def protector_for(credential: Credential | Protector, library: Library | None = 
 
 
 def protect(
-    header: PKIHeader | bytes,
+    header: PKIHeader | bytes | tuple[bytes, bytes],
     body_type: BodyType,
     body_der: bytes,
     protector: Protector,
@@ -496,7 +495,7 @@ def protect(
 
     Args:
         header: its protectionAlg and senderKID are set here; sender should be ``protector.sender_name``. As DER it has
-            neither yet.
+            neither yet; as a pair (``header_parts``) it need not be taken apart.
         body_der: the body as it stands inside its [n] tag.
         extra_certs: DER, sent after the protector's own; what is there already is left out.
 
@@ -506,30 +505,31 @@ def protect(
     Source: RFC 9810, 5.1.3.
     """
     identifier, make = protector.begin()
-    if not isinstance(header, bytes):
-        if header.protection_alg is not None or header.sender_kid is not None:
-            header = dataclasses.replace(header, protection_alg=None, sender_kid=None)
-        header = der(header)
-    part = protected_part(_with_protection(header, identifier, protector.sender_kid), body_type, body_der)
-    certificates = dict.fromkeys((*protector.certificates, *extra_certs))
-    return assemble(part, make(part), certificates)
+    if not isinstance(header, tuple):
+        if isinstance(header, PKIHeader):
+            if header.protection_alg is not None or header.sender_kid is not None:
+                header = dataclasses.replace(header, protection_alg=None, sender_kid=None)
+            header = der(header)
+        header = _in_two(header)
+    before, after = header
+    kid = protector.sender_kid
+    added = wrap(0xA1, identifier) if kid is None else wrap(0xA1, identifier) + wrap(0xA2, wrap(0x04, kid))
+    # Put together from bytes: copying and encoding a header anew takes longer.
+    content = wrap(0x30, before + added + after) + wrap(0xA0 | body_type, body_der)
+    certificates = b"".join(dict.fromkeys((*protector.certificates, *extra_certs)))
+    bits = wrap(0x03, b"\0" + make(wrap(0x30, content)))
+    return wrap(0x30, content + wrap(0xA0, bits) + (wrap(0xA1, wrap(0x30, certificates)) if certificates else b""))
 
 
-def _with_protection(header: bytes, identifier: bytes, kid: bytes | None) -> bytes:
-    """DER of a header with protectionAlg and senderKID in their places, after pvno, names and messageTime.
-
-    Put together from bytes: copying and encoding the header anew takes longer.
-    """
+def _in_two(header: bytes) -> tuple[bytes, bytes]:
+    """The content of a header (DER) before and after the places of protectionAlg and senderKID."""
     _, start, end = read_header(header, 0, len(header))
     at = start
     for _ in range(3):
         _, _, at = read_header(header, at, end)
     if header[at : at + 1] == b"\xa0":
         _, _, at = read_header(header, at, end)
-    added = wrap(0xA1, identifier)
-    if kid is not None:
-        added += wrap(0xA2, wrap(0x04, kid))
-    return wrap(0x30, header[start:at] + added + header[at:])
+    return header[start:at], header[at:]
 
 
 def protect_message(message: bytes, credential: Credential | Protector, *, limits: Limits | None = None) -> bytes:
@@ -574,6 +574,7 @@ class Verified:
     identity: bytes = b""
 
 
+Verified.__init__ = initializer(Verified)  # type: ignore[method-assign]
 _UNPROTECTED = Verified(kind=ProtectionKind.NONE)
 
 
@@ -741,6 +742,15 @@ def _verify_mac(
     )
 
 
+@lru_cache(maxsize=64)
+def _same_parameters(
+    owf: str, mac: str, iterations: int, salt_length: int, scheme: str, key_length: int | None
+) -> MacParameters:
+    return MacParameters(
+        owf=owf, mac=mac, iterations=iterations, salt_length=salt_length, scheme=scheme, key_length=key_length
+    )
+
+
 def _mac_parameters(message: Message, limits: MacLimits) -> tuple[MacParameters, bytes]:
     """Parameters and salt of the MAC, inside the limits."""
     given = message.mac
@@ -772,15 +782,7 @@ def _mac_parameters(message: Message, limits: MacLimits) -> tuple[MacParameters,
         raise ProtectionError("the iteration count of the MAC is out of bounds", FailureInfo.BAD_ALG)
     if not limits.min_salt_bytes <= len(salt) <= limits.max_salt_bytes:
         raise ProtectionError("the salt of the MAC is too short or too long", FailureInfo.BAD_ALG)
-    parameters = MacParameters(
-        owf=owf,
-        mac=mac,
-        iterations=iterations,
-        salt_length=len(salt),
-        scheme=scheme,
-        key_length=key_length,
-    )
-    return parameters, salt
+    return _same_parameters(owf, mac, iterations, len(salt), scheme, key_length), salt
 
 
 def _common_name(name: bytes) -> bytes | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from opensslcmp.asn1 import Extension, InfoTypeAndValue
+from opensslcmp.asn1 import Extension, InfoTypeAndValue, initializer
 from opensslcmp.context.protection import Verified
 from opensslcmp.enums import BodyType, RevocationReason
 from opensslcmp.server.peer import Peer
@@ -77,6 +77,9 @@ class CertificateRequest:
     pending: bytes | None = None
     implicit_confirm: bool = False
     message: bytes | None = field(default=None, repr=False)
+
+
+CertificateRequest.__init__ = initializer(CertificateRequest)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -373,7 +373,7 @@ class CA:
                     _validity(begin, end),
                     subject,
                     request.public_key,
-                    wrap(0xA3, encode_list([*extensions, *self._authority_key])),
+                    wrap(0xA3, encode_list([*map(_extension_der, extensions), *self._authority_key])),
                 )
             ),
         )
@@ -675,6 +675,14 @@ def _located(profile: IssuingProfile, settings: Settings, generation: int) -> Is
 
 
 _VERSION_3 = b"\xa0\x03\x02\x01\x02"
+
+
+_oid_der = lru_cache(maxsize=64)(encode)
+
+
+def _extension_der(extension: Extension) -> bytes:
+    critical = b"\x01\x01\xff" if extension.critical else b""
+    return wrap(0x30, _oid_der(extension.extn_id) + critical + wrap(0x04, extension.extn_value))
 
 
 @lru_cache(maxsize=64)

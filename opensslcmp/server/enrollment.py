@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TypeAlias
 
 from cryptography.hazmat.asn1 import TLV
@@ -18,8 +19,6 @@ from cryptography.hazmat.asn1 import TLV
 from opensslcmp.asn1 import (
     Attribute,
     CertificationRequest,
-    CertifiedKeyPair,
-    CertRepMessage,
     CertReqMsg,
     CertResponse,
     Extension,
@@ -37,7 +36,7 @@ from opensslcmp.asn1 import (
     outline,
     raw_cert_requests,
     structure,
-    tlv,
+    wrap,
 )
 from opensslcmp.context.protection import ProtectionKind
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
@@ -56,7 +55,9 @@ from opensslcmp.server.turn import Answer, Turn, refusal
 
 __all__ = ["confirm", "enroll", "wishes_of"]
 
-_IMPLICIT_CONFIRM = InfoTypeAndValue.make(oids.IT_IMPLICIT_CONFIRM, b"\x05\x00")
+_IMPLICIT_CONFIRM = encode(InfoTypeAndValue.make(oids.IT_IMPLICIT_CONFIRM, b"\x05\x00"))
+_ACCEPTED = PKIStatusInfo.make(PKIStatus.ACCEPTED)
+_ACCEPTED_DER = encode(_ACCEPTED)
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 _WHOLE = -1
 
@@ -183,42 +184,63 @@ def _answer(turn: Turn, message: Message, wishes: list[Wish]) -> Answer:
 
     before = turn.polled.begun if turn.polled is not None else None
     turn.issued = before.certificates if before is not None else ()
-    responses = []
+    responses: list[bytes] = []
+    statuses: list[PKIStatusInfo] = []
     chain: dict[bytes, None] = {}
     roots: dict[bytes, None] = {}
     implicit = turn.implicit_confirm and message.implicit_confirm
     state = CertificateState.VALID if implicit else CertificateState.UNCONFIRMED
     for wish, outcome in outcomes:
         if isinstance(outcome, Issued):
-            responses.append(_accept(turn, message, wish, outcome, state))
+            _accept(turn, message, wish, outcome, state)
+            status, response = _granted(wish.request_id, outcome)
             chain.update(dict.fromkeys(outcome.chain))
             roots.update(dict.fromkeys(outcome.ca_certificates))
-        elif isinstance(outcome, Pending):
-            responses.append(CertResponse(cert_req_id=wish.request_id, status=waiting_status(outcome)))
         else:
-            status = PKIStatusInfo.make(outcome.status, *outcome.text, failures=outcome.failures)
-            responses.append(CertResponse(cert_req_id=wish.request_id, status=status))
-    info: tuple[InfoTypeAndValue, ...] = ()
+            if isinstance(outcome, Pending):
+                status = waiting_status(outcome)
+            else:
+                status = PKIStatusInfo.make(outcome.status, *outcome.text, failures=outcome.failures)
+            response = encode(CertResponse(cert_req_id=wish.request_id, status=status))
+        responses.append(response)
+        statuses.append(status)
+    info: tuple[bytes, ...] = ()
     now_issued = bool(turn.change.certificates)
     if now_issued and implicit:
         info = (_IMPLICIT_CONFIRM,)
     elif now_issued:
-        until = general_time(datetime.fromtimestamp(turn.now + turn.confirm_wait_seconds, UTC))
-        info = (InfoTypeAndValue.make(oids.IT_CONFIRM_WAIT_TIME, encode(until)),)
+        info = (_confirm_wait_time(int(turn.now + turn.confirm_wait_seconds)),)
     _settle(turn, waiting, unconfirmed=now_issued and not implicit)
     first_issued = now_issued and (before is None or not before.certificates)
     if first_issued and check.secret is not None and check.secret.single_use:
         turn.change.secret_used = check.verified.reference
     body_type = ANSWER_TO[message.body_type]
     shown = body_type is BodyType.IP and check.verified.kind is ProtectionKind.MAC and now_issued
-    body = CertRepMessage(ca_pubs=[tlv(each) for each in roots] or None if shown else None, response=responses)
+    # CertRepMessage from its parts, all of them DER already: 10 µs less than through the structures.
+    ca_pubs = wrap(0xA1, wrap(0x30, b"".join(roots))) if shown and roots else b""
     return Answer(
         body_type=body_type,
-        body=encode(body),
+        body=wrap(0x30, ca_pubs + wrap(0x30, b"".join(responses))),
         general_info=info,
         extra_certs=tuple(chain),
-        statuses=tuple(each.status for each in responses),
+        statuses=tuple(statuses),
     )
+
+
+@lru_cache(maxsize=4)
+def _confirm_wait_time(second: int) -> bytes:
+    until = general_time(datetime.fromtimestamp(second, UTC))
+    return encode(InfoTypeAndValue.make(oids.IT_CONFIRM_WAIT_TIME, encode(until)))
+
+
+def _granted(request_id: int, issued: Issued) -> tuple[PKIStatusInfo, bytes]:
+    """Status and CertResponse (DER) of a certificate (RFC 9810, 5.3.4)."""
+    status, status_der = _ACCEPTED, _ACCEPTED_DER
+    if issued.changes:
+        status = PKIStatusInfo.make(PKIStatus.GRANTED_WITH_MODS, *issued.changes)
+        status_der = encode(status)
+    pair = wrap(0x30, wrap(0xA0, issued.certificate))
+    return status, wrap(0x30, encode(request_id) + status_der + pair)
 
 
 def _settle(turn: Turn, waiting: Mapping[int, Pending], *, unconfirmed: bool) -> None:
@@ -301,8 +323,8 @@ def _key_and_subject(public_key: bytes, subject: bytes) -> bytes:
     return hashlib.sha256(public_key + subject).digest()
 
 
-def _accept(turn: Turn, message: Message, wish: Wish, issued: Issued, state: CertificateState) -> CertResponse:
-    """Write down a certificate, and say so."""
+def _accept(turn: Turn, message: Message, wish: Wish, issued: Issued, state: CertificateState) -> None:
+    """Write down a certificate."""
     serial_number, issuer, not_after, subject, public_key = outline(issued.certificate)
     signer = turn.check.signer
     updates = signer.key if message.body_type is BodyType.KUR and signer is not None else None
@@ -325,12 +347,6 @@ def _accept(turn: Turn, message: Message, wish: Wish, issued: Issued, state: Cer
         if step not in turn.change.states:  # once for all certificates that take its place
             turn.change.states.append(step)
     turn.issued += ((wish.request_id, record.key),)
-    status = PKIStatus.GRANTED_WITH_MODS if issued.changes else PKIStatus.ACCEPTED
-    return CertResponse(
-        cert_req_id=wish.request_id,
-        status=PKIStatusInfo.make(status, *issued.changes),
-        certified_key_pair=CertifiedKeyPair.of(issued.certificate),
-    )
 
 
 # -- certConf ------------------------------------------------------------------------------------------------------

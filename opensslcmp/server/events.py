@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from opensslcmp.asn1 import PKIStatusInfo
+from opensslcmp.asn1 import PKIStatusInfo, initializer
 from opensslcmp.context.protection import Verified
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
 from opensslcmp.server.peer import Peer
@@ -92,6 +92,9 @@ class Event:
     def reasons(self) -> tuple[str, ...]:
         """The statusStrings of the answer."""
         return tuple(text for status in self.statuses for text in status.text)
+
+
+Event.__init__ = initializer(Event)  # type: ignore[method-assign]
 
 
 Observer: TypeAlias = Callable[[Event], None]

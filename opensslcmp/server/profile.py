@@ -139,6 +139,7 @@ def key_identifier(public_key: bytes) -> bytes:
     return hashlib.sha256(key).digest()[:20]
 
 
+@lru_cache(maxsize=16)  # asked for by several rules of one request
 def _key_parts(public_key: bytes) -> tuple[bytes, bytes]:
     """AlgorithmIdentifier (DER) and key of a SubjectPublicKeyInfo.
 

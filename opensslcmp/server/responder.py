@@ -15,6 +15,10 @@ request. It is kept for retransmissions when the requester was verified and the 
 
 Waiting happens in Store and Authority only, and no lock but the store's claim is held meanwhile.
 
+What every message pays for is put together from DER: the header, the ip, the extensions; rules of generalInfo are not asked
+about a message without one. Counted by callgrind, that took 9 % of the server's instructions for an enrollment by MAC with
+explicit confirmation (3.60 to 3.28 million on OpenSSL 3.0, of which libcrypto has 1.43), 5 % of one by signature.
+
 Source: RFC 9810, 5.1 to 5.3; RFC 9483, 3 and 4.
 """
 
@@ -44,7 +48,7 @@ from opensslcmp.asn1 import (
     assemble,
     directory_name,
     encode,
-    header_der,
+    header_parts,
     is_general_name,
     protected_part,
     wrap,
@@ -705,7 +709,7 @@ class Responder:
         sender = self._name_der
         if protector.kind is ProtectionKind.MAC and "mac_sender_is_the_reference" in (way.profile or self.profile):
             sender = wrap(0xA4, protector.sender_name)
-        answer_header = header_der(
+        answer_header = header_parts(
             pvno=header.pvno if header is not None and header.pvno in {2, 3} else 2,
             sender=sender,
             recipient=encode(self._back_to(header)),

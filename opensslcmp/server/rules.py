@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from ipaddress import ip_address
+from itertools import product
 from typing import TypeAlias
 
 from cryptography import x509
@@ -229,6 +230,7 @@ class Rule:
         check: None for a switch of ``verify``.
         bodies: that it applies to.
         profiles: that have it.
+        of_general_info: a message without generalInfo cannot break it.
     """
 
     name: str
@@ -238,6 +240,7 @@ class Rule:
     bodies: frozenset[BodyType]
     profiles: frozenset[str]
     check: Checker | None
+    of_general_info: bool = False
 
     @property
     def text(self) -> str:
@@ -258,9 +261,10 @@ def _rule(
     *,
     bodies: frozenset[BodyType] = ACCEPTED,
     profiles: Iterable[str] = _ALL,
+    of_general_info: bool = False,
 ) -> Callable[[Checker], Rule]:
     def add(check: Checker) -> Rule:
-        rule = Rule(check.__name__, stage, failure, source, bodies, frozenset(profiles), check)
+        rule = Rule(check.__name__, stage, failure, source, bodies, frozenset(profiles), check, of_general_info)
         RULES[rule.name] = rule
         return rule
 
@@ -384,34 +388,41 @@ def revocation_is_signed(check: Check) -> str | None:
 _OF_CMP = frozenset((oids.IT_IMPLICIT_CONFIRM, oids.IT_CONFIRM_WAIT_TIME, oids.IT_CERT_PROFILE))
 
 
-@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9483, 3.1", profiles=_NOT_LENIENT)
+@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9483, 3.1", profiles=_NOT_LENIENT, of_general_info=True)
 def general_info_is_there_once(check: Check) -> str | None:
     """implicitConfirm, confirmWaitTime and certProfile are in generalInfo once."""
     told = [each.oid for each in check.message.header.general_info or () if each.oid in _OF_CMP]
     return "an item of generalInfo is there twice" if len(set(told)) < len(told) else None
 
 
-@_rule(Stage.HEADER, F.BAD_DATA_FORMAT, "RFC 9810, 5.1.1.1")
+@_rule(Stage.HEADER, F.BAD_DATA_FORMAT, "RFC 9810, 5.1.1.1", of_general_info=True)
 def implicit_confirm_is_null(check: Check) -> str | None:
     """implicitConfirm has the value NULL."""
     item = check.message.header.info(oids.IT_IMPLICIT_CONFIRM)
     return None if item is None or item.value_der == _NULL else "implicitConfirm does not have the value NULL"
 
 
-@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9810, 5.1.1.1", bodies=ACCEPTED - REQUESTS, profiles=_NOT_LENIENT)
+@_rule(
+    Stage.HEADER,
+    F.BAD_REQUEST,
+    "RFC 9810, 5.1.1.1",
+    bodies=ACCEPTED - REQUESTS,
+    profiles=_NOT_LENIENT,
+    of_general_info=True,
+)
 def implicit_confirm_is_for_requests(check: Check) -> str | None:
     """implicitConfirm is asked for in ir, cr, kur and p10cr only."""
     return "implicitConfirm does not belong here" if check.message.implicit_confirm else None
 
 
-@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9810, 5.1.1.2", profiles=_NOT_LENIENT)
+@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9810, 5.1.1.2", profiles=_NOT_LENIENT, of_general_info=True)
 def confirm_wait_time_is_ours(check: Check) -> str | None:
     """confirmWaitTime is said by the server only."""
     there = check.message.header.info(oids.IT_CONFIRM_WAIT_TIME) is not None
     return "confirmWaitTime does not belong into a request" if there else None
 
 
-@_rule(Stage.HEADER, F.BAD_DATA_FORMAT, "RFC 9810, 5.1.1.4")
+@_rule(Stage.HEADER, F.BAD_DATA_FORMAT, "RFC 9810, 5.1.1.4", of_general_info=True)
 def cert_profile_is_a_list_of_texts(check: Check) -> str | None:
     """certProfile is a SEQUENCE OF UTF8String."""
     try:
@@ -423,7 +434,14 @@ def cert_profile_is_a_list_of_texts(check: Check) -> str | None:
 
 
 # OpenSSL 3.3 and newer repeat it in certConf and pollReq (-profile of openssl-cmp(1)).
-@_rule(Stage.HEADER, F.BAD_REQUEST, "RFC 9810, 5.1.1.4", bodies=ACCEPTED - REQUESTS - {B.GENM}, profiles=_STRICT)
+@_rule(
+    Stage.HEADER,
+    F.BAD_REQUEST,
+    "RFC 9810, 5.1.1.4",
+    bodies=ACCEPTED - REQUESTS - {B.GENM},
+    profiles=_STRICT,
+    of_general_info=True,
+)
 def cert_profile_is_for_requests(check: Check) -> str | None:
     """certProfile is in ir, cr, kur, p10cr and genm only."""
     return "certProfile does not belong here" if check.message.cert_profile else None
@@ -601,7 +619,7 @@ def request_ids_count_from_zero(check: Check) -> str | None:
     return None if check.request.request_id == check.position else "certReqId does not count from 0"
 
 
-@_rule(Stage.REQUEST, F.BAD_REQUEST, "RFC 9810, 5.1.1.4", bodies=REQUESTS)
+@_rule(Stage.REQUEST, F.BAD_REQUEST, "RFC 9810, 5.1.1.4", bodies=REQUESTS, of_general_info=True)
 def cert_profiles_are_as_many_as_requests(check: Check) -> str | None:
     """certProfile names as many profiles as there are requests."""
     names = check.message.cert_profile
@@ -1065,7 +1083,8 @@ def confirmation_hashes(certificate: bytes, hash_alg: str | None) -> tuple[bytes
 def _digest(name: str, data: bytes) -> bytes:
     if name.startswith("SHAKE"):
         return hashlib.shake_128(data).digest(32) if name == "SHAKE128" else hashlib.shake_256(data).digest(64)
-    return hashlib.new(name.lower().replace("-", "_"), data).digest()
+    digest: bytes = getattr(hashlib, name.lower().replace("-", "_"))(data).digest()
+    return digest
 
 
 def short_hash(nonce: bytes) -> bytes:
@@ -1354,7 +1373,7 @@ class ValidationProfile:
     max_open_transactions: int = 10_000
     max_open_per_credential: int = 1_000
     max_messages_per_transaction: int = 1_000
-    _table: dict[tuple[Stage, BodyType], tuple[tuple[Checker, FailureInfo], ...]] = field(
+    _table: dict[tuple[Stage, BodyType, bool], tuple[tuple[Checker, FailureInfo], ...]] = field(
         init=False, repr=False, compare=False
     )
 
@@ -1362,15 +1381,16 @@ class ValidationProfile:
         unknown = self.rules - RULES.keys()
         if unknown:
             raise ValueError(f"no such rule: {', '.join(sorted(unknown))}")
-        table: dict[tuple[Stage, BodyType], tuple[tuple[Checker, FailureInfo], ...]] = {}
-        for stage in Stage:
-            for body in ACCEPTED:
-                table[stage, body] = tuple(
-                    [
-                        (rule.check, rule.failure)
-                        for rule in RULES.values()
-                        if rule.stage is stage and body in rule.bodies and rule.name in self.rules and rule.check
-                    ]
+        table: dict[tuple[Stage, BodyType, bool], tuple[tuple[Checker, FailureInfo], ...]] = {}
+        for stage, body in product(Stage, ACCEPTED):
+            rules = [
+                rule
+                for rule in RULES.values()
+                if rule.stage is stage and body in rule.bodies and rule.name in self.rules and rule.check
+            ]
+            for bare in (False, True):
+                table[stage, body, bare] = tuple(
+                    [(rule.check, rule.failure) for rule in rules if rule.check and not (bare and rule.of_general_info)]
                 )
         object.__setattr__(self, "_table", table)
 
@@ -1395,7 +1415,8 @@ class ValidationProfile:
         Raises:
             BadMessage: with the failInfo and the words of the first that is.
         """
-        for look, failure in self._table[stage, check.message.body_type]:
+        message = check.message
+        for look, failure in self._table[stage, message.body_type, message.header.general_info is None]:
             text = look(check)
             if text is not None:
                 raise BadMessage(failure, text)

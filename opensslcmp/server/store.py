@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+from opensslcmp.asn1 import initializer
 from opensslcmp.enums import BodyType, RevocationReason
 
 __all__ = [
@@ -121,6 +122,11 @@ class CertificateRecord:
     issued_at: float
     not_after: float
     updates: bytes | None = None
+
+
+# Made for every message, so it is worth the microsecond (asn1.initializer).
+Transaction.__init__ = initializer(Transaction)  # type: ignore[method-assign]
+CertificateRecord.__init__ = initializer(CertificateRecord)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from opensslcmp.asn1 import InfoTypeAndValue, PKIStatusInfo
+from opensslcmp.asn1 import PKIStatusInfo, initializer
 from opensslcmp.context.protection import Verified
 from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
 from opensslcmp.errors import BadMessage, Rejected
@@ -30,13 +30,18 @@ logger = logging.getLogger("opensslcmp.server")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """A body, and what goes around it; ``statuses`` are those in the body, for who looks on."""
+    """A body, and what goes around it: ``general_info`` and certificates in DER; ``statuses`` are those in the body, for who
+    looks on.
+    """
 
     body_type: BodyType
     body: bytes
-    general_info: tuple[InfoTypeAndValue, ...] = ()
+    general_info: tuple[bytes, ...] = ()
     extra_certs: tuple[bytes, ...] = ()
     statuses: tuple[PKIStatusInfo, ...] = ()
+
+
+Answer.__init__ = initializer(Answer)  # type: ignore[method-assign]
 
 
 @dataclass(slots=True)
