@@ -265,6 +265,14 @@ def _swept(_ended: int | None, error: BaseException | None) -> None:
         _log.error("sweeping failed", exc_info=error)
 
 
+_Committed: TypeAlias = tuple[float, list[Conflict | None]]
+
+
+def _outcome(future: Future[_Committed]) -> _Committed | BaseException:
+    error = future.exception()
+    return future.result() if error is None else error
+
+
 class _Commits:
     """The changes of one turn of the loop, on their way into one transaction of the store."""
 
@@ -286,18 +294,19 @@ class _Commits:
         changes = [change for change, _ in batch]
         resumes = [resume for _, resume in batch]
         if self._average_seconds < (_SHORT_SECONDS if len(batch) > 1 else _LONG_SECONDS):
-            result: Future[tuple[float, list[Conflict | None]]] = Future()
             try:
-                result.set_result(self._timed(changes))
+                done = self._timed(changes)
             except Exception as error:
-                result.set_exception(error)
-            self._flushed(resumes, result)
+                self._flushed(resumes, error)
+            else:
+                self._flushed(resumes, done)
             return
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, "cmp-commit")
-        result = self._threads.submit(self._timed, changes)
         loop = asyncio.get_running_loop()
-        result.add_done_callback(lambda done: loop.call_soon_threadsafe(self._flushed, resumes, done))
+        self._threads.submit(self._timed, changes).add_done_callback(
+            lambda future: loop.call_soon_threadsafe(self._flushed, resumes, _outcome(future))
+        )
 
     def _timed(self, changes: list[Change]) -> tuple[float, list[Conflict | None]]:
         store = self._store()
@@ -306,15 +315,15 @@ class _Commits:
         outcomes = store.commit_many(changes)
         return time.perf_counter() - began, outcomes
 
-    def _flushed(self, resumes: list[Resume], result: Future[tuple[float, list[Conflict | None]]]) -> None:
+    def _flushed(self, resumes: list[Resume], done: _Committed | BaseException) -> None:
         self._scheduled = bool(self._waiting)
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
-        if (error := result.exception()) is not None:
+        if isinstance(done, BaseException):
             for resume in resumes:
-                resume(None, error)
+                resume(None, done)
             return
-        seconds, outcomes = result.result()
+        seconds, outcomes = done
         self._average_seconds += (seconds - self._average_seconds) / 8
         for resume, outcome in zip(resumes, outcomes, strict=True):
             resume(outcome, None)
