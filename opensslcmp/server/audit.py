@@ -231,7 +231,7 @@ class AuditLog:
         self._places = places
         self._gather_seconds = gather_seconds
         self._retry_seconds = retry_seconds
-        self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
+        self._queue: queue.Queue[Event | threading.Event | None] = queue.Queue()
         self._lock = threading.Lock()
         self._hurry = threading.Event()
         self._writer: threading.Thread | None = None
@@ -239,7 +239,6 @@ class AuditLog:
         self._closing = False
         self._dropped = 0
         self._number = 0
-        self._held = 0
 
     def __call__(self, event: Event) -> None:
         """Have a line written for this event."""
@@ -258,7 +257,7 @@ class AuditLog:
     @property
     def backlog(self) -> int:
         """How many events wait to be written."""
-        return self._queue.qsize() + self._held
+        return self._queue.unfinished_tasks
 
     @property
     def dropped(self) -> int:
@@ -303,12 +302,11 @@ class AuditLog:
             with contextlib.suppress(queue.Empty):
                 while len(found) < _BATCH:
                     found.append(self._queue.get_nowait())
-            self._held = len(found)
             over = None in found
             lines = [self._line(each) for each in found if isinstance(each, Event)]
             self._write(lines)
-            self._held = 0
             for each in found:
+                self._queue.task_done()
                 if isinstance(each, threading.Event):
                     each.set()
 

@@ -10,6 +10,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -96,10 +97,11 @@ def attributes_of(schema: type[Any]) -> dict[str, str]:
     """What the docstrings of a dataclass, and of those that it is made from, say of each field."""
     found: dict[str, str] = {}
     for each in reversed(schema.__mro__):
-        section = re.search(r"^    Attributes:\n(.*?)(?:\n\n|\Z)", each.__doc__ or "", re.MULTILINE | re.DOTALL)
+        # cleandoc, because CPython 3.13 dedents docstrings itself.
+        section = re.search(r"^Attributes:\n(.*?)(?:\n\n|\Z)", cleandoc(each.__doc__ or ""), re.MULTILINE | re.DOTALL)
         if section is None:
             continue
-        for names, text in re.findall(r"^ {8}(\w[\w, ]*): (.*(?:\n {12}.*)*)", section[1], re.MULTILINE):
+        for names, text in re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", section[1], re.MULTILINE):
             for name in names.split(", "):
                 found[name] = " ".join(text.split()).replace("``", "`")
     return found

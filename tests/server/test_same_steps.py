@@ -108,5 +108,5 @@ def test_sqlite_takes_as_many_steps_for_a_reference_that_is_not_there() -> None:
             rows = connection.execute(statement.text, statement.parameters({"which": reference.encode()})).fetchall()
             assert len(rows) == 1
             costs.append(counted)
-    # Of some 60; which of two values is the larger makes two.
-    assert max(costs) - min(costs) <= 2
+    # Of some 60: where in the index the row stands makes two, or six in newer versions of SQLite; a statement more, sixty.
+    assert max(costs) - min(costs) <= 6
