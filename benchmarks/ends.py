@@ -17,6 +17,7 @@ from benchmarks.measure import Share
 from opensslcmp._native import lib, memory
 from opensslcmp.client.context import Context
 from opensslcmp.client.session import Session
+from opensslcmp.context import protection
 from opensslcmp.context.certificates import Trust
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.credentials import MacParameters, SharedSecret, Signer
@@ -95,6 +96,8 @@ class Ends:
         store: of the server; in memory by default.
         path: with a signature, how many CAs stand between the signer's certificate and the anchor that the server trusts.
         extensions: how many further ones each request asks for, and ``extension_bytes`` long.
+        check: whether the client checks the new certificate before it confirms it, as ``Session`` does unless told otherwise.
+            The anchor and the other peers do not, so it is off where they are compared.
     """
 
     def __init__(
@@ -105,8 +108,10 @@ class Ends:
         path: int = 0,
         extensions: int = 0,
         extension_bytes: int = 640,
+        check: bool = False,
     ) -> None:
         self._case = case
+        self._server_keys: dict[Any, bytes] = {}
         # As in the anchor, where 3.0 can neither protect with EdDSA nor confirm a certificate signed with it.
         kind = "ec" if case.key == "ed25519" else case.key
         ca_key = new_key(kind)
@@ -146,13 +151,17 @@ class Ends:
             credential=credential,
             trusted=[ca.certificate] if case.protection == "signature" else (),
             implicit_confirm=case.confirm == "implicit",
+            check_certificate=check,
         )
         self.session = Session(context, transport=self._send)
 
     def _send(self, request: bytes) -> bytes:
+        # Two processes would not share the keys that they derive from a secret.
+        client_keys, protection._keys = protection._keys, self._server_keys
         start = time.thread_time_ns()
         answer = self.handle(request)
         self._server_ns += time.thread_time_ns() - start
+        protection._keys = client_keys
         self.requests += 1
         self.request_bytes = max(self.request_bytes, len(request))
         return answer

@@ -106,7 +106,7 @@ def count() -> dict[str, int]:
 
 def _child() -> None:
     for case in CASES.values():
-        ends = Ends(case)
+        ends = Ends(case, check=True)
         ends.run(_WARM_UP)
         os.getloadavg()
         ends.run(_COUNTED)

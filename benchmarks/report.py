@@ -101,6 +101,21 @@ def shares(count: int, rounds: int) -> Iterator[Row]:
         )
 
 
+def checked(count: int, rounds: int) -> Iterator[Row]:
+    """What a client costs that checks the new certificate, its signature too, before it confirms it: our default."""
+    plain, checking = Ends(EASIEST), Ends(EASIEST, check=True)
+    plain.run(10)
+    checking.run(10)
+    found = side_by_side(lambda: checking.run(count).client, lambda: plain.run(count).client, rounds=rounds)
+    yield Row(
+        what=f"Session that checks the certificate, CPU, {EASIEST}",
+        against="Session that does not",
+        ours=_us(found.ours),
+        theirs=_us(found.theirs),
+        ratio=found.ratio,
+    )
+
+
 def peers(count: int, rounds: int) -> Iterator[Row]:
     """Both ends against the pure-Python ones."""
     ends = Ends(EASIEST)
@@ -323,6 +338,7 @@ def _floor(count: int) -> Iterator[Row]:
 
 PARTS: dict[str, Callable[[int, int], Iterator[Row]]] = {
     "shares": shares,
+    "checked": checked,
     "peers": peers,
     "java": java,
     "threads": threads,
