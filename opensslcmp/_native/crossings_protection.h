@@ -42,6 +42,8 @@ static opensslcmp_library *opensslcmp_in(opensslcmp_library *library)
     return library == NULL ? &opensslcmp_default : library;
 }
 
+/* All but its OSSL_LIB_CTX, which stays for the process's life: each thread that used one keeps a pointer to it until the thread
+ * ends (OPENSSL_thread_stop_ex(3)), and who collects garbage is seldom the thread that did. Freed here, it crashed at exit. */
 static void opensslcmp_library_free(opensslcmp_library *library)
 {
     if (library == NULL)
@@ -54,7 +56,6 @@ static void opensslcmp_library_free(opensslcmp_library *library)
         EVP_MD_free(library->mds[i]);
     EVP_MAC_free(library->hmac);
     CRYPTO_THREAD_lock_free(library->lock);
-    OSSL_LIB_CTX_free(library->ctx);
     OPENSSL_free(library->propq);
     OPENSSL_free(library);
 }
@@ -72,7 +73,8 @@ static opensslcmp_library *opensslcmp_library_new(int isolated, const char *path
         && (!isolated || (library->ctx = OSSL_LIB_CTX_new()) != NULL)
         && (path == NULL || OSSL_PROVIDER_set_default_search_path(library->ctx, path) == 1)
         && (config == NULL || OSSL_LIB_CTX_load_config(library->ctx, config) == 1);
-    if (!ok) {
+    if (!ok && library != NULL) {
+        OSSL_LIB_CTX_free(library->ctx); /* only this thread knows it */
         opensslcmp_library_free(library);
         return NULL;
     }

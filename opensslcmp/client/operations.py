@@ -549,6 +549,7 @@ def enroll_for(
         return _concluded(transaction, context, request, ask_for, pending, confirm, body=body, hold=hold)
 
 
+@_or_pending
 def confirm_held(waits: Waits, context: Context, entry: Entry, refusal: Exception | None = None) -> Issued:
     """A certificate that was held is confirmed, or refused.
 

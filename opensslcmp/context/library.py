@@ -33,8 +33,8 @@ class Library:
 
     With ``providers``, ``config`` or ``private=True`` it is an ``OSSL_LIB_CTX`` of its own, which nothing else in the process
     sees. Else it is the process's own library, narrowed by ``properties``.
-    Make it once and keep it: OpenSSL holds on to some hundred bytes for each configuration that it ever loaded, and gets
-    ``providers`` as one.
+    Make it once and keep it: an ``OSSL_LIB_CTX`` is never freed, since every thread that used one must have ended before
+    (OPENSSL_thread_stop_ex(3)), which nobody can know when a Python object goes.
 
     Args:
         providers: to load, such as ``("default", "pkcs11")``. A private library without any has OpenSSL's default provider.

@@ -133,7 +133,7 @@ def test_openssl_gets_renews_and_revokes_through_the_ra(site: Site, cli: CLI) ->
             assert done.returncode == 0, done.stderr
             by_cert = ("-cert", "first.pem", "-key", "first.key", "-trusted", "ca.pem")
             for arguments in (
-                ("-cmd", "genm", *by_cert, "-infotype", "caCerts"),
+                ("-cmd", "genm", *by_cert, "-infotype", "caCerts", "-cacertsout", "cas.pem"),
                 ("-cmd", "kur", *by_cert, "-newkey", "second.key", "-certout", "second.pem"),
                 ("-cmd", "rr", *by_cert, "-oldcert", "second.pem", "-cert", "second.pem", "-key", "second.key"),
             ):

@@ -271,6 +271,7 @@ def test_a_worker_that_is_killed_costs_neither_a_request_nor_a_second_certificat
         Session(context, journal=journal).enroll("CN=device", generate="ec:P-256", label="device")
         until(lambda: not left(box))
         assert len(list(responder.store.every_certificate())) == 1
+    journal.close()
 
 
 def test_a_mailbox_that_cannot_be_read_is_logged_and_looked_at_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import sys
@@ -62,11 +63,13 @@ def steps(work: Callable[[], Any]) -> tuple[Any, list[str]]:
         elif event == "c_call":
             seen.append(getattr(argument, "__qualname__", repr(argument)))
 
+    gc.disable()  # its callbacks would be among them
     sys.setprofile(note)
     try:
         result = work()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return result, seen
 
 
