@@ -60,7 +60,7 @@ def steps(work: Callable[[], Any]) -> tuple[Any, list[str]]:
     def note(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
             seen.append(frame.f_code.co_qualname)
-        elif event == "c_call":
+        elif event == "c_call" and argument is not os.urandom:  # it fills the pool of nonces, now and then
             seen.append(getattr(argument, "__qualname__", repr(argument)))
 
     gc.disable()  # its callbacks would be among them
