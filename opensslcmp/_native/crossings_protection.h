@@ -42,8 +42,9 @@ static opensslcmp_library *opensslcmp_in(opensslcmp_library *library)
     return library == NULL ? &opensslcmp_default : library;
 }
 
-/* All but its OSSL_LIB_CTX, which stays for the process's life: each thread that used one keeps a pointer to it until the thread
- * ends (OPENSSL_thread_stop_ex(3)), and who collects garbage is seldom the thread that did. Freed here, it crashed at exit. */
+/* All but its OSSL_LIB_CTX, which stays for the process's life and is shared by libraries of equal settings (Library): each thread
+ * that used one keeps a pointer to it until the thread ends (OPENSSL_thread_stop_ex(3)), and who collects garbage is seldom the
+ * thread that did. Freed here, it crashed at exit. */
 static void opensslcmp_library_free(opensslcmp_library *library)
 {
     if (library == NULL)
@@ -60,9 +61,10 @@ static void opensslcmp_library_free(opensslcmp_library *library)
     OPENSSL_free(library);
 }
 
-/* OSSL_LIB_CTX_new(3) when `isolated`, OSSL_PROVIDER_set_default_search_path(3), OSSL_LIB_CTX_load_config(3); then the
+/* `shared`, or OSSL_LIB_CTX_new(3) when `isolated`, OSSL_PROVIDER_set_default_search_path(3), OSSL_LIB_CTX_load_config(3); then the
  * property query. NULL: the error queue says why. */
-static opensslcmp_library *opensslcmp_library_new(int isolated, const char *path, const char *config, const char *propq)
+static opensslcmp_library *opensslcmp_library_new(
+    OSSL_LIB_CTX *shared, int isolated, const char *path, const char *config, const char *propq)
 {
     opensslcmp_library *library = OPENSSL_zalloc(sizeof(*library));
     int ok;
@@ -70,16 +72,20 @@ static opensslcmp_library *opensslcmp_library_new(int isolated, const char *path
     ERR_clear_error();
     ok = library != NULL && (library->lock = CRYPTO_THREAD_lock_new()) != NULL
         && (propq == NULL || (library->propq = OPENSSL_strdup(propq)) != NULL)
-        && (!isolated || (library->ctx = OSSL_LIB_CTX_new()) != NULL)
-        && (path == NULL || OSSL_PROVIDER_set_default_search_path(library->ctx, path) == 1)
-        && (config == NULL || OSSL_LIB_CTX_load_config(library->ctx, config) == 1);
+        && (shared != NULL || !isolated || (library->ctx = OSSL_LIB_CTX_new()) != NULL)
+        && (shared != NULL || path == NULL || OSSL_PROVIDER_set_default_search_path(library->ctx, path) == 1)
+        && (shared != NULL || config == NULL || OSSL_LIB_CTX_load_config(library->ctx, config) == 1);
     if (!ok && library != NULL) {
         OSSL_LIB_CTX_free(library->ctx); /* only this thread knows it */
         opensslcmp_library_free(library);
         return NULL;
     }
+    if (ok && shared != NULL)
+        library->ctx = shared;
     return library;
 }
+
+static OSSL_LIB_CTX *opensslcmp_library_context(opensslcmp_library *library) { return library->ctx; }
 
 static int opensslcmp_library_has(opensslcmp_library *library, const char *provider)
 {

@@ -8,9 +8,11 @@ Source: OSSL_LIB_CTX(3), OSSL_PROVIDER(3), property(7), provider(7).
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -27,14 +29,26 @@ Providers: TypeAlias = "Iterable[str] | Mapping[str, Mapping[str, str]]"
 
 _numbers = itertools.count(1)
 
+# By their settings: OpenSSL has room for some hundreds in a process, and gives none back safely.
+_contexts: dict[bytes, Any] = {}
+_lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    global _lock  # noqa: PLW0603 -- one for the process
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
+
 
 class Library:
     """A source of algorithms. Immutable; may be used by several threads at once.
 
     With ``providers``, ``config`` or ``private=True`` it is an ``OSSL_LIB_CTX`` of its own, which nothing else in the process
     sees. Else it is the process's own library, narrowed by ``properties``.
-    Make it once and keep it: an ``OSSL_LIB_CTX`` is never freed, since every thread that used one must have ended before
-    (OPENSSL_thread_stop_ex(3)), which nobody can know when a Python object goes.
+    Libraries with the same settings share one ``OSSL_LIB_CTX``, which stays until the process ends: every thread that used one
+    must have ended before it is freed (OPENSSL_thread_stop_ex(3)), which nobody can know when a Python object goes.
 
     Args:
         providers: to load, such as ``("default", "pkcs11")``. A private library without any has OpenSSL's default provider.
@@ -97,18 +111,41 @@ class Library:
         path: str | os.PathLike[str] | None,
         config: str | os.PathLike[str] | None,
     ) -> Any:
-        if config is not None and not os.path.exists(config):
-            raise FileNotFoundError(os.fspath(config))
+        text = _configuration(settings) if settings else None
+        if config is not None:
+            with open(config, "rb") as file:
+                content = file.read()
+        else:
+            content = b"" if text is None else text.encode()
+        where = b"" if path is None else os.fsencode(path)
+        # Hashed, since settings may hold a PIN.
+        key = (
+            hashlib.sha256(b"%d %d " % (config is None, len(where)) + where + content).digest()
+            if self.private
+            else None
+        )
+        with _lock:
+            return self._open(key, text, path, config, ", ".join(settings) if settings else "the configuration")
+
+    def _open(
+        self,
+        key: bytes | None,
+        text: str | None,
+        path: str | os.PathLike[str] | None,
+        config: str | os.PathLike[str] | None,
+        what: str,
+    ) -> Any:
+        shared = ffi.NULL if key is None else _contexts.get(key, ffi.NULL)
         written = None
         try:
-            if settings:
-                text = _configuration(settings)
-                # Settings may hold a PIN: 0600, and gone as soon as OpenSSL has read it.
+            if text is not None and not shared:
+                # 0600, and gone as soon as OpenSSL has read it.
                 descriptor, written = tempfile.mkstemp(suffix=".cnf")
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                     file.write(text)
             file_name = written or config
             pointer = lib.opensslcmp_library_new(
+                shared,
                 self.private,
                 ffi.NULL if path is None else os.fsencode(path),
                 ffi.NULL if file_name is None else os.fsencode(file_name),
@@ -119,8 +156,9 @@ class Library:
                 os.unlink(written)
         if not pointer:
             queue = [entry for entry in drain() if "pin" not in entry.lower()]
-            what = ", ".join(settings) if settings else "the configuration"
             raise OpenSSLError(queue, f"OpenSSL does not load {what}")
+        if key is not None:
+            _contexts[key] = lib.opensslcmp_library_context(pointer)
         return own(pointer, lib.opensslcmp_library_free)
 
     def random(self, length: int) -> bytes:

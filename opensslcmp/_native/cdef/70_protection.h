@@ -10,7 +10,8 @@ static const int OPENSSLCMP_KIND_ML_DSA_87;
 static const int OPENSSLCMP_KIND_SLH_DSA;
 
 typedef struct { ...; } opensslcmp_library;
-opensslcmp_library *opensslcmp_library_new(int, const char *, const char *, const char *);
+opensslcmp_library *opensslcmp_library_new(OSSL_LIB_CTX *, int, const char *, const char *, const char *);
+OSSL_LIB_CTX *opensslcmp_library_context(opensslcmp_library *);
 void opensslcmp_library_free(opensslcmp_library *);
 int opensslcmp_library_has(opensslcmp_library *, const char *);
 int opensslcmp_library_works(opensslcmp_library *);
