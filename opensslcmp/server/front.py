@@ -6,7 +6,7 @@ It took the place of granian with ASGI. Measured side by side in one run, CPU of
 with explicit confirmation (two messages, one connection, SQLite with synchronous FULL), against the in-process Responder
 with a memory store: granian 4.0; this on asyncio's own loop 2.75, on uvloop 2.67. Of these 2.67, 1.67 are the Responder and
 HTTP without a disk, 0.75 SQLite, 0.25 waiting for the disk. With 32 connections, where commits are shared and the process
-does not go to sleep after each message, it is 1.4 with the memory store and 1.6 to 1.95 with SQLite (``python -m benchmarks
+does not go to sleep after each message, it is 1.4 to 1.6 with the memory store and 1.6 to 2.2 with SQLite (``python -m benchmarks
 service``, on a busy machine). What is Python here takes 14 microseconds for a message, the hub 9; the rest of HTTP is the
 kernel's. Besides, granian gives no TLS client certificate, and 1,500 slow connections kept it from answering for 10 s.
 
