@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["BouncyCastle", "missing"]
+__all__ = ["JARS", "BouncyCastle", "missing"]
 
-_JARS = [Path("/usr/share/java") / name for name in ("bcprov.jar", "bcutil.jar", "bcpkix.jar")]
+JARS = [Path("/usr/share/java") / name for name in ("bcprov.jar", "bcutil.jar", "bcpkix.jar")]
 _SOURCE = Path(__file__).with_name("BouncyCastle.java")
 
 
@@ -15,7 +15,7 @@ def missing() -> str | None:
     """What is not installed, or None."""
     if shutil.which("javac") is None:
         return "needs a JDK (Debian: default-jdk-headless)"
-    if not all(jar.exists() for jar in _JARS):
+    if not all(jar.exists() for jar in JARS):
         return "needs Bouncy Castle (Debian: libbcpkix-java)"
     return None
 
@@ -29,7 +29,7 @@ class BouncyCastle:
     """
 
     def __init__(self, count: int, warm_up: int = 3000) -> None:
-        command = ["java", "-cp", ":".join(map(str, _JARS)), str(_SOURCE), str(count), str(warm_up)]
+        command = ["java", "-cp", ":".join(map(str, JARS)), str(_SOURCE), str(count), str(warm_up)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.round()
 
