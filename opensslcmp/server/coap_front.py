@@ -9,7 +9,7 @@ its Content-Format is not 259                               4.15
 it is longer than the limit, by the blocks so far           4.13
 there are too many blocks of messages that are not whole    5.03
 the server fails                                            5.00
-it is an announcement                                       2.04 without a payload
+it is an announcement                                       2.04 without a payload, or 4.00, 4.03, 5.03
 anything else                                               2.04 and what the responder says, in Content-Format 259
 ==========================================================  ==========================================================
 
@@ -48,6 +48,8 @@ COAP_OPERATIONS = {
     "nest": "nested",
 }
 """Operation labels of CoAP, and those of HTTP that mean the same (RFC 9483, 6.1 and 6.2)."""
+
+_CODES = {400: aiocoap.BAD_REQUEST, 403: aiocoap.FORBIDDEN, 503: aiocoap.SERVICE_UNAVAILABLE}
 
 # How long aiocoap keeps blocks of a message that does not become whole (MAX_TRANSMIT_WAIT of RFC 7252).
 _KEPT_SECONDS = 93.0
@@ -152,7 +154,7 @@ class CoAPFront(resource.Resource):  # type: ignore[misc]
             return aiocoap.Message(code=aiocoap.CHANGED, payload=reply.body, content_format=CONTENT_FORMAT)
         if reply.status < 300:
             return aiocoap.Message(code=aiocoap.CHANGED)
-        return aiocoap.Message(code=aiocoap.INTERNAL_SERVER_ERROR, payload=reply.body.strip())
+        return aiocoap.Message(code=_CODES.get(reply.status, aiocoap.INTERNAL_SERVER_ERROR), payload=reply.body.strip())
 
 
 def _address_of(remote: Any) -> str:

@@ -16,7 +16,8 @@ anything else                                                   200 and the PKIM
                                                                 which may well be an error message of CMP
 ==============================================================  ===========================================
 
-The exception is an announcement, for which the responder returns no bytes: it gets 202 without a body (RFC 9811, 3.5).
+The exception is an announcement, for which the responder returns no bytes: it gets 201 or 202 without a body, and 4xx or 5xx
+where it is refused (``announcements``; RFC 9811, 3.5).
 A body that is no PKIMessage, or not one for the operation in the path, is the responder's to answer: it is told the
 operation in ``Peer.operation``.
 """
@@ -31,6 +32,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TypeAlias
 
+from opensslcmp.server.announcements import Taken, Unheard
 from opensslcmp.server.throttle import Later
 
 __all__ = ["OPERATIONS", "PKIXCMP", "Content", "Document", "Place", "Reading", "Reply", "Routes", "answer_to", "plain"]
@@ -219,9 +221,13 @@ class Routes:
 
 def answer_to(answer: bytes) -> Reply:
     """A responder's answer as one of HTTP: no bytes are for an announcement (RFC 9811, 3.5)."""
+    if type(answer) is bytes and answer:
+        return Reply(200, PKIXCMP, answer)
     if isinstance(answer, Later):
         return Reply(429, PKIXCMP, answer, ((b"retry-after", b"%d" % answer.retry_after_seconds),))
-    return Reply(200, PKIXCMP, answer) if answer else Reply(202)
+    if isinstance(answer, Unheard):
+        return plain(answer.http_status, "the announcement is refused")
+    return Reply(201 if isinstance(answer, Taken) else 202) if not answer else Reply(200, PKIXCMP, answer)
 
 
 def plain(status: int, text: str, *headers: tuple[bytes, bytes]) -> Reply:

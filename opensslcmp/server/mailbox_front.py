@@ -41,6 +41,7 @@ T = TypeVar("T")
 _MOST = 64
 _SETTLED_SECONDS = 2.0
 _MOST_WAIT_SECONDS = 60.0
+_REFUSED = frozenset({400, 403})  # of announcements, which have no answer
 _log = logging.getLogger("opensslcmp.server")
 
 
@@ -157,13 +158,16 @@ class MailboxFront:
             reply = await self._front.ask(content, Peer(address=address, label=label))
             if not is_final(reply):
                 return False
-            await self._do(self._mailbox.publish, path, reply.body)
+            if reply.status in _REFUSED:
+                await self._do(self._mailbox.reject, path, reply.body.decode().strip())
+            else:
+                await self._do(self._mailbox.publish, path, reply.body)
         return True
 
 
 def is_final(reply: Reply) -> bool:
     """The reply is the responder's answer, and not one that says to come again."""
-    return reply.status in {200, 202}
+    return reply.status in {200, 201, 202} | _REFUSED
 
 
 def is_whole(content: bytes) -> bool:

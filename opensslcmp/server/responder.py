@@ -53,6 +53,7 @@ from opensslcmp.asn1 import (
     protected_part,
     wrap,
 )
+from opensslcmp.client.announcements import ANNOUNCEMENTS, Announcement
 from opensslcmp.context.certificates import Trust, facts
 from opensslcmp.context.protection import (
     MacLimits,
@@ -68,6 +69,7 @@ from opensslcmp.context.protection import (
 from opensslcmp.credentials import SharedSecret, Signer
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
+from opensslcmp.server.announcements import Ears, Unheard
 from opensslcmp.server.authority import Authority, Publisher
 from opensslcmp.server.delay import Handler, poll
 from opensslcmp.server.enrollment import confirm, enroll
@@ -208,6 +210,8 @@ class Responder:
         sweep_seconds: how often ``handle`` looks for what is overdue.
         observe: is told of each message (``events``).
         throttle: says who asks too often, before anything is verified.
+        announcements: who may announce something here, and who is told; None: nobody, and announcements are refused as
+            any message is that is not for a server.
         is_open: asked before each message; while it says False, all of them get systemUnavail, and nothing is done.
         clock: seconds since 1970.
 
@@ -240,6 +244,7 @@ class Responder:
         sweep_seconds: float = 5.0,
         observe: Observer | None = None,
         throttle: Throttle | None = None,
+        announcements: Ears | None = None,
         is_open: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -251,7 +256,10 @@ class Responder:
         self._labels = labels
         self._unlabelled = unlabelled
         self._cross_certification = cross_certification
+        self._ears = announcements
         self._accept = ACCEPTED if cross_certification is not None else ACCEPTED - {BodyType.CCR}
+        if announcements is not None:
+            self._accept |= ANNOUNCEMENTS
         self._signer = protector_for(signer)
         self._secrets = secrets
         self._rotating = rotating
@@ -354,6 +362,8 @@ class Responder:
     def _take(self, der: bytes, peer: Peer, now: float, way: _Way) -> bytes:
         message = admit(der, limits=self._limits, accept=self._accept)
         way.message, way.header = message, message.header
+        if self._ears is not None and message.body_type in ANNOUNCEMENTS:
+            return self._hear(message, peer, now, way)
         if self._is_open is not None and not self._is_open():
             raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is closed for now; try again later")
         try:
@@ -370,6 +380,35 @@ class Responder:
             self._identify(check, way)
             return unwrap_nested(check, self.store, _Inside(self, check, way), self._retention_seconds)
         return self._take_one(message, peer, now, way)
+
+    def _hear(self, message: Message, peer: Peer, now: float, way: _Way) -> bytes:
+        """Acknowledge an announcement. It belongs to no transaction, and nothing of it is kept here."""
+        try:
+            if self._is_open is not None and not self._is_open():
+                raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is closed for now; try again later")
+            profile = way.profile = self._profile(peer)
+            check = Check(message, peer, now, profile)
+            profile.check(Stage.HEADER, check)
+            self._verify(check)
+            way.verified, way.verified_at = check.verified, self._stopwatch()
+            check.listed = bool(check.verified.chain) and facts(check.verified.chain[0]).fingerprint in self._ras
+            profile.check(Stage.REQUESTER, check)
+            assert self._ears is not None
+            answer = self._ears.take(
+                Announcement(
+                    kind=message.body_type, message=message, verified=check.verified, content=message.content()
+                )
+            )
+        except Throttled:
+            raise
+        except BadMessage as error:
+            return Unheard.because(error.failure, self._error(error, now, way))
+        except Exception:
+            logger.exception("an announcement could not be taken")
+            failed = BadMessage(FailureInfo.SYSTEM_FAILURE, "the server failed; try again later")
+            return Unheard.because(failed.failure, self._error(failed, now, way))
+        way.answer, way.decided_at = Answer(body_type=message.body_type, body=b""), self._stopwatch()
+        return answer
 
     def _take_one(
         self, message: Message, peer: Peer, now: float, way: _Way, outside: _Outside = _NOTHING_OUTSIDE
@@ -649,6 +688,8 @@ class Responder:
         """Of cross-certification, from its request to its confirmation; else of everybody."""
         begun = check.transaction
         first = check.message.body_type if begun is None else begun.body_type
+        if self._ears is not None and first in ANNOUNCEMENTS:
+            return self._ears.trust
         return self._cross_certification if first is BodyType.CCR else self.trust
 
     def _refuse_strangers(self, verified: Verified) -> None:

@@ -46,6 +46,7 @@ from opensslcmp.asn1 import (
     oids,
     read_header,
 )
+from opensslcmp.client.announcements import ANNOUNCEMENTS
 from opensslcmp.context.certificates import facts, same_name
 from opensslcmp.context.keys import signature_algorithm, verify_signature
 from opensslcmp.context.protection import ProtectionKind, Verified
@@ -94,8 +95,10 @@ CRMF = frozenset((B.IR, B.CR, B.KUR)) | _CROSS
 OPENING = REQUESTS | {B.RR, B.GENM}
 FOLLOW_UP = frozenset((B.CERT_CONF, B.POLL_REQ, B.ERROR))
 ACCEPTED = OPENING | FOLLOW_UP | {B.NESTED}
+_EVERY = ACCEPTED | ANNOUNCEMENTS
 
 _NULL = b"\x05\x00"
+_EKU_CMC_CA = "1.3.6.1.5.5.7.3.27"
 _EKU_CMC_RA = "1.3.6.1.5.5.7.3.28"
 _SAN = "2.5.29.17"
 _BASIC_CONSTRAINTS = "2.5.29.19"
@@ -278,7 +281,7 @@ def _switch(name: str, failure: FailureInfo, source: str, profiles: Iterable[str
 # -- header --------------------------------------------------------------------------------------------------------
 
 
-@_rule(Stage.HEADER, F.BAD_MESSAGE_CHECK, "RFC 9483, 3.1")
+@_rule(Stage.HEADER, F.BAD_MESSAGE_CHECK, "RFC 9483, 3.1", bodies=_EVERY)
 def sender_is_a_name(check: Check) -> str | None:
     """sender is a directoryName."""
     return "sender is not a directoryName" if check.message.sender is None else None
@@ -314,13 +317,13 @@ def no_recip_nonce_at_first(check: Check) -> str | None:
     return "recipNonce in the first message" if check.message.recip_nonce is not None else None
 
 
-@_rule(Stage.HEADER, F.BAD_TIME, "RFC 9483, 3.1", profiles=_STRICT)
+@_rule(Stage.HEADER, F.BAD_TIME, "RFC 9483, 3.1", bodies=_EVERY, profiles=_STRICT)
 def message_time_is_there(check: Check) -> str | None:
     """messageTime is there."""
     return "no messageTime" if check.message.message_time is None else None
 
 
-@_rule(Stage.HEADER, F.BAD_TIME, "RFC 9483, 3.5")
+@_rule(Stage.HEADER, F.BAD_TIME, "RFC 9483, 3.5", bodies=_EVERY)
 def message_time_is_near(check: Check) -> str | None:
     """messageTime, when there, is near our time."""
     moment = check.message.message_time
@@ -358,7 +361,7 @@ def body_is_for_the_paths_operation(check: Check) -> str | None:
     return f"{check.message.body_type.text} is not for the operation {operation}"
 
 
-@_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 3.2")
+@_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 3.2", bodies=_EVERY)
 def message_is_protected(check: Check) -> str | None:
     """The message is protected."""
     missing = check.message.protection is None and not check.batched
@@ -1310,6 +1313,26 @@ def nested_is_signed_by_an_ra(check: Check) -> str | None:
     return None if check.ra else "nested messages are for registration authorities"
 
 
+# -- announcements -------------------------------------------------------------------------------------------------
+
+
+@_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9810, 5.1.3.3", bodies=ANNOUNCEMENTS)
+def announcement_is_signed(check: Check) -> str | None:
+    """An announcement is signed."""
+    return "an announcement must be signed" if check.message.mac is not None else None
+
+
+@_rule(Stage.REQUESTER, F.NOT_AUTHORIZED, "RFC 9810, 4.5", bodies=ANNOUNCEMENTS)
+def announcement_is_by_a_ca(check: Check) -> str | None:
+    """An announcement is signed by a CA, by a holder of id-kp-cmcCA, or by a listed registration authority."""
+    certificate = check.verified.certificate
+    if certificate is not None and (
+        check.listed or _is_ca(certificate) or _EKU_CMC_CA in facts(certificate).extended_key_usage
+    ):
+        return None
+    return "announcements are for certification authorities"
+
+
 def adds_protection(check: Check) -> bool:
     """The nested message adds protection to its one inner message, and is no batch."""
     return len(check.inner) == 1 and check.inner[0].transaction_id == check.message.transaction_id
@@ -1382,7 +1405,7 @@ class ValidationProfile:
         if unknown:
             raise ValueError(f"no such rule: {', '.join(sorted(unknown))}")
         table: dict[tuple[Stage, BodyType, bool], tuple[tuple[Checker, FailureInfo], ...]] = {}
-        for stage, body in product(Stage, ACCEPTED):
+        for stage, body in product(Stage, _EVERY):
             rules = [
                 rule
                 for rule in RULES.values()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from opensslcmp.client.announcements import ANNOUNCEMENTS
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.server import PROFILES, RULES, Rule, Stage
 from tests.server.device import said
@@ -39,6 +40,7 @@ _BY_STAGE = {
 }
 _BY_BODY = {
     frozenset((BodyType.CCR,)): "test_another_ca_gets_a_cross_certificate",
+    ANNOUNCEMENTS: "test_each_kind_has_its_hook",
     frozenset((BodyType.NESTED,)): "test_protection_is_added_to_a_whole_enrollment",
     frozenset((BodyType.P10CR,)): "test_each_kind_of_request_has_its_answer",
 }
@@ -388,10 +390,10 @@ FIXED: list[tuple[str, str, str, str, str]] = [
     ),
     (
         "HTTP: an announcement",
-        "RFC 9811, 3.3",
-        "202 without a body",
-        "server.app",
-        "test_an_announcement_gets_202_without_a_body",
+        "RFC 9811, 3.5",
+        "201 or 202 without a body, 4xx or 5xx",
+        "server.announcements",
+        "test_each_kind_has_its_hook",
     ),
 ]
 

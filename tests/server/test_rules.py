@@ -31,12 +31,14 @@ from opensslcmp.asn1 import (
     tlv,
 )
 from opensslcmp.asn1 import algorithm as identifier
+from opensslcmp.client.announcements import ANNOUNCEMENTS
 from opensslcmp.context.certificates import Trust, facts
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import MacProtector
 from opensslcmp.credentials import MacParameters, SharedSecret
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.server import CA, RULES, IssuingProfile, MemoryStore, Peer, profile_named
+from opensslcmp.server.announcements import Ears
 from opensslcmp.server.policy import LabelPolicy
 from opensslcmp.server.rules import ACCEPTED, LENIENT, PROFILES, RFC9810, STRICT
 from tests.server.device import (
@@ -653,6 +655,31 @@ def _(world: World) -> Message:
     return nested(world, inner_request(world, "a"), is_ra=False)
 
 
+def announced(world: World, device: Device) -> Message:
+    """What a server that listens for cann says to a device that announces: an error, or nothing, which stands here as pkiconf."""
+    ears = Ears(trust=Trust([world.ca.certificate]), hooks={B.CANN: lambda _: None})
+    responder = world.again(announcements=ears, profile=world.responder.profile)
+
+    def handle(der: bytes) -> bytes:
+        asked = admit(der).header
+        header = dataclasses.replace(asked, recip_nonce=asked.sender_nonce, protection_alg=None)
+        return responder.handle(der) or assemble(protected_part(header, B.PKICONF, b"\x05\x00"), None)
+
+    device.handle = handle
+    return device.send(B.CANN, world.ca.certificate)
+
+
+@breaks("announcement_is_signed")
+def _(world: World) -> Message:
+    return announced(world, world.device())
+
+
+@breaks("announcement_is_by_a_ca")
+def _(world: World) -> Message:
+    device = world.device()
+    return announced(world, device.signing(device.enroll(KEYS[0]), KEYS[0]))
+
+
 @breaks("batched_message_is_protected")
 def _(world: World) -> Message:
     return nested(world, inner_request(world, "a", protected=False), inner_request(world, "b"))
@@ -1102,7 +1129,7 @@ def test_profiles_are_what_their_names_say() -> None:
     for rule in RULES.values():
         assert rule.source
         assert rule.text
-        assert rule.bodies <= ACCEPTED
+        assert rule.bodies <= ACCEPTED | ANNOUNCEMENTS
 
 
 @pytest.mark.parametrize("profile", PROFILES)
