@@ -16,6 +16,7 @@ import pytest
 
 from opensslcmp import __version__
 from opensslcmp._native import ffi, lib
+from opensslcmp.testing import plugin
 
 PR_SET_CHILD_SUBREAPER = 36
 # Of multiprocessing, and the PostgreSQL server that tests share (tests/postgres.py).
@@ -23,6 +24,9 @@ _KEPT = ("multiprocessing", "/cmp-pg-", "postgres: ")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Our own plugin, where the package is not installed.
+    if not config.pluginmanager.has_plugin("opensslcmp"):
+        config.pluginmanager.register(plugin, "opensslcmp")
     # A shell that starts us in the background has SIGINT ignored, and our children would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
