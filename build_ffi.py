@@ -5,7 +5,11 @@ because each call into C may have to wait for the GIL. They are read by path: th
 
 ``pip install .`` and ``python -m build`` come through ``build_ext``; ``python build_ffi.py`` builds in place for work
 on the sources. ``OPENSSLCMP_INCLUDE`` and ``OPENSSLCMP_LIB`` name the directories of an OpenSSL that is not the
-system's.
+system's; ``.ci/binary`` builds the same extension with one that is linked in.
+
+Where compiler or headers are missing the package installs all the same, for ``opensslcmp[binary]`` brings an extension;
+importing it without that says what was missing. With ``OPENSSLCMP_IMPL=system`` the build fails instead, with ``binary``
+nothing is looked for. An OpenSSL that will not do always fails it.
 """
 
 import os
@@ -23,36 +27,43 @@ from setuptools.errors import BaseError
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE / "opensslcmp" / "_native"
 MODULE = "opensslcmp._native._openssl"
+NOT_BUILT = "not_built.txt"  # of opensslcmp/_native/loading.py
 MISSING = """\
-opensslcmp needs a C compiler, Python's headers and OpenSSL's (3.0.9 or newer):
+opensslcmp needs a C compiler, Python's headers and OpenSSL's (3.0.9 or newer), or a wheel that has OpenSSL in it:
     Debian, Ubuntu:  apt install gcc python3-dev libssl-dev
     Fedora, RHEL:    dnf install gcc python3-devel openssl-devel
     macOS:           xcode-select --install; brew install openssl@3
                      export OPENSSLCMP_INCLUDE=$(brew --prefix openssl@3)/include
                      export OPENSSLCMP_LIB=$(brew --prefix openssl@3)/lib
+    then:            pip install --force-reinstall --no-cache-dir opensslcmp
+    without any:     pip install 'opensslcmp[binary]'
 What failed: """
 
 PROBE = """
 #include <openssl/opensslv.h>
 #if OPENSSL_VERSION_NUMBER < 0x30000090L
-#error opensslcmp needs OpenSSL 3.0.9 or newer
+#error opensslcmp needs OpenSSL 3.0.9 or newer (OPENSSLCMP_IMPL=binary pip install 'opensslcmp[binary]' does without)
 #endif
 #include <openssl/opensslconf.h>
 #if defined(OPENSSL_NO_CMP) || defined(OPENSSL_NO_CRMF)
-#error this OpenSSL was built without CMP
+#error this OpenSSL was built without CMP (OPENSSLCMP_IMPL=binary pip install 'opensslcmp[binary]' does without it)
 #endif
 #include <Python.h>
 """
 
 
-def emit(target: Path) -> None:
-    """Write the C source of the extension to ``target``."""
+def emit(target: Path, module: str = MODULE) -> None:
+    """Write the C source of the extension ``module`` to ``target``."""
     ffi = FFI()
     for part in sorted((NATIVE / "cdef").glob("*.h")):
         ffi.cdef(part.read_text())
-    ffi.set_source(MODULE, '#include "shim.h"\n#include "crossings.h"\n', py_limited_api=True)
+    ffi.set_source(module, '#include "shim.h"\n#include "crossings.h"\n', py_limited_api=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     ffi.emit_c_code(str(target))
+
+
+class Missing(BaseError):
+    """There is nothing to build with."""
 
 
 class build_ext(_build_ext):  # noqa: N801 -- the name that setuptools looks up
@@ -64,8 +75,12 @@ class build_ext(_build_ext):  # noqa: N801 -- the name that setuptools looks up
 
     def build_extension(self, ext: Extension) -> None:
         """Build one extension; there is one."""
+        reason = Path(self.build_lib) / "opensslcmp" / "_native" / NOT_BUILT
+        built = Path(self.get_ext_fullpath(ext.name))
+        for old in reason, built:  # of a build before this one
+            old.unlink(missing_ok=True)
         target = Path(self.build_temp) / "_openssl.c"
-        emit(target)
+        emit(target, ext.name)
         ext.sources, ext.depends = [str(target)], self.get_source_files()
         ext.define_macros.append(("Py_LIMITED_API", "0x030b0000"))
         ext.include_dirs.append(os.path.relpath(NATIVE))
@@ -73,8 +88,21 @@ class build_ext(_build_ext):  # noqa: N801 -- the name that setuptools looks up
             ext.include_dirs.append(directory)
         if directory := os.environ.get("OPENSSLCMP_LIB"):
             ext.library_dirs.append(directory)
-            ext.runtime_library_dirs.append(directory)
-        self._probe(ext, target.with_name("probe.c"))
+            if ext.name == MODULE:
+                ext.runtime_library_dirs.append(directory)
+        wanted = os.environ.get("OPENSSLCMP_IMPL")
+        try:
+            if wanted == "binary" and ext.name == MODULE:
+                raise Missing("OPENSSLCMP_IMPL was binary when it was installed: pip install 'opensslcmp[binary]'")
+            self._probe(ext, target.with_name("probe.c"))
+        except Missing as missing:
+            if wanted == "system" or ext.name != MODULE:
+                raise
+            self.warn(str(missing))
+            ext.optional = True
+            reason.parent.mkdir(parents=True, exist_ok=True)
+            reason.write_text(str(missing))
+            return
         super().build_extension(ext)
 
     def _probe(self, ext: Extension, source: Path) -> None:
@@ -84,9 +112,10 @@ class build_ext(_build_ext):  # noqa: N801 -- the name that setuptools looks up
         try:
             subprocess.run([*command, str(source)], check=True, capture_output=True, text=True)
         except OSError as error:
-            raise BaseError(f"{MISSING}{error.filename}: {error.strerror}") from None
+            raise Missing(f"{MISSING}{error.filename}: {error.strerror}") from None
         except subprocess.CalledProcessError as error:
-            raise BaseError(f"{MISSING}{error.stderr.strip()}") from None
+            kind = BaseError if "#error" in error.stderr else Missing
+            raise kind(f"{MISSING}{error.stderr.strip()}") from None
 
 
 def main() -> None:

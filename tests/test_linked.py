@@ -4,11 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from opensslcmp import _native
-from opensslcmp._native import levels, lib
+from opensslcmp._native import levels, lib, loading
 from opensslcmp.errors import Unsupported
 from opensslcmp.linked import EXAMINED, KNOWN, SINCE, features, vulnerabilities
 
@@ -99,17 +99,30 @@ def test_every_hole_says_whether_and_how_it_is_covered() -> None:
     assert {line for known in KNOWN for line in known.fixed} >= set(EXAMINED)
 
 
-def test_an_older_libcrypto_than_compiled_for_is_an_import_error() -> None:
-    _native.refuse_older(0x30000130, 0x30000010)
-    _native.refuse_older(0x30000130, 0x30500010)
-    with pytest.raises(ImportError, match=r"compiled for OpenSSL 3\.5, but this process has loaded 3\.0"):
-        _native.refuse_older(0x30500010, 0x30000130)
+@pytest.mark.parametrize(
+    ("compiled", "loaded", "said"),
+    [
+        (0x30500010, 0x30000130, r"compiled for OpenSSL 3\.5, but this process has loaded 3\.0: build it against"),
+        (0x30500010, 0x40000030, r"compiled for OpenSSL 3\.5, but this process has loaded 4\.0: build it against"),
+        (0x40000030, 0x30600050, r"compiled for OpenSSL 4\.0, but this process has loaded 3\.6: build it against"),
+        (0x30000090, 0x30000080, r"needs OpenSSL 3\.0\.9 or newer, but this process has loaded 3\.0\.8"),
+    ],
+)
+def test_another_libcrypto_than_compiled_for_is_an_import_error(compiled: int, loaded: int, said: str) -> None:
+    with pytest.raises(ImportError, match=said):
+        loading.refuse_other(compiled, loaded)
 
 
-def test_a_subinterpreter_is_an_import_error() -> None:
-    _native.refuse_subinterpreters(0)
+def test_a_newer_minor_version_than_compiled_for_will_do() -> None:
+    loading.refuse_other(0x30000130, 0x30000090)
+    loading.refuse_other(0x30000130, 0x30500010)
+
+
+def test_a_subinterpreter_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    loading.refuse_subinterpreters()
+    monkeypatch.setattr("importlib.import_module", lambda _: SimpleNamespace(get_current=lambda: (1, 0)))
     with pytest.raises(ImportError, match="main interpreter only"):
-        _native.refuse_subinterpreters(1)
+        loading.refuse_subinterpreters()
 
 
 CHILD = """

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import build_ffi
+from opensslcmp import __version__
 
 ROOT = Path(build_ffi.__file__).parent
 SOURCES = ["pyproject.toml", "build_ffi.py", "README.md", "LICENSE", "CHANGELOG.md", "opensslcmp"]
@@ -133,16 +135,46 @@ def test_the_wheel_works_in_a_clean_environment_after_ssl_and_asyncio(wheel: Pat
     assert done.stdout.strip() in {"3.0", "3.2", "3.3", "3.4", "3.5"}
 
 
-def test_without_a_compiler_the_build_says_what_to_install(sdist: Path, tmp_path: Path) -> None:
-    said = build("wheel", sdist, tmp_path, check=False, CC="/nonexistent/cc")
-    assert "apt install gcc python3-dev libssl-dev" in said
-    assert "What failed: /nonexistent/cc: No such file or directory" in said
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [
+        ("/nonexistent/cc", "What failed: /nonexistent/cc: No such file or directory"),
+        ("cc -nostdinc", "openssl/opensslv.h"),
+    ],
+)
+def test_what_is_missing_is_said_by_the_build_or_by_the_import(
+    sdist: Path, tmp_path: Path, compiler: str, said: str
+) -> None:
+    refused = build("wheel", sdist, tmp_path / "none", check=False, CC=compiler, OPENSSLCMP_IMPL="system")
+    assert not (tmp_path / "none").exists() or not list((tmp_path / "none").iterdir())
+    build("wheel", sdist, tmp_path / "without", CC=compiler)
+    imported = import_without_extension(*(tmp_path / "without").glob("*.whl"))
+    for text in refused, imported:
+        assert "apt install gcc python3-dev libssl-dev" in text
+        assert "pip install 'opensslcmp[binary]'" in text
+        assert said in text
 
 
-def test_without_openssls_headers_the_build_says_what_to_install(sdist: Path, tmp_path: Path) -> None:
-    said = build("wheel", sdist, tmp_path, check=False, CC="cc -nostdinc")
-    assert "apt install gcc python3-dev libssl-dev" in said
-    assert "openssl/opensslv.h" in said
+def test_the_extra_binary_is_the_same_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["optional-dependencies"]["binary"] == [f"opensslcmp-binary=={__version__}"]
+
+
+def test_the_extension_is_left_out_where_the_other_one_is_wanted(sdist: Path, tmp_path: Path) -> None:
+    build("wheel", sdist, tmp_path / "out", OPENSSLCMP_IMPL="binary")
+    imported = import_without_extension(*(tmp_path / "out").glob("*.whl"))
+    assert "OPENSSLCMP_IMPL was binary when it was installed: pip install 'opensslcmp[binary]'" in imported
+
+
+def import_without_extension(wheel: Path) -> str:
+    """What importing what the wheel holds says."""
+    site = wheel.parent / "site"
+    with zipfile.ZipFile(wheel) as opened:
+        assert [name for name in opened.namelist() if name.endswith(".so")] == []
+        opened.extractall(site)
+    code = "import sys; sys.path.insert(0, '.'); import opensslcmp; opensslcmp.Session"
+    done = run(sys.executable, "-I", "-c", code, cwd=site, check=False)
+    return done.stdout.partition("ImportError: opensslcmp was installed without its extension.")[2]
 
 
 @pytest.mark.parametrize(
@@ -161,3 +193,5 @@ def test_headers_of_an_openssl_that_will_not_do_are_refused(
     (fake / "opensslconf.h").write_text("")
     output = build("wheel", sdist, tmp_path / "out", check=False, OPENSSLCMP_INCLUDE=str(fake.parent))
     assert said in output
+    assert "OPENSSLCMP_IMPL=binary" in output
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

@@ -12,7 +12,7 @@ import cffi
 import pytest
 
 from opensslcmp import _native
-from opensslcmp._native import ffi, lib
+from opensslcmp._native import _openssl, ffi, lib
 
 NATIVE = Path(_native.__file__).parent
 HEADERS = ["cmp.h", "cmp_util.h", "crmf.h", "http.h"]
@@ -120,4 +120,4 @@ def test_what_returns_nothing_still_says_that_it_is_unsupported() -> None:
 
 
 def test_the_extension_is_built_for_the_limited_api() -> None:
-    assert ".abi3." in _native._openssl.__file__
+    assert ".abi3." in _openssl.__file__
