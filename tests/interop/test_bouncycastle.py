@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,32 +11,16 @@ from types import TracebackType
 import pytest
 from cryptography import x509
 
-from benchmarks.peers.with_bouncycastle import JARS, missing
 from opensslcmp import Context, ProtectionKind, Session, SharedSecret, Signer
 from opensslcmp.asn1 import admit, describe
 from opensslcmp.enums import BodyType, RevocationReason
 from opensslcmp.server.ca import CA
 from opensslcmp.server.store import certificate_key
+from tests.interop.bouncycastle import ENVIRONMENT, command, lines, messages, missing
 from tests.server.web_client import running
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
-SOURCE = Path(__file__).parent / "bouncycastle" / "Peer.java"
-ENVIRONMENT = {**os.environ, "REFERENCE": "bouncy", "SECRET": "correct horse"}
 SECRET = SharedSecret("bouncy", "correct horse")
-
-
-def command(*arguments: str) -> list[str]:
-    return ["java", "-XX:TieredStopAtLevel=1", "-cp", ":".join(map(str, JARS)), str(SOURCE), *arguments]
-
-
-def lines(*arguments: str) -> list[tuple[str, bytes]]:
-    """What the program prints: a name and bytes a line."""
-    done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=100, check=False, env=ENVIRONMENT
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = [line.rpartition(" ") for line in done.stdout.splitlines()]
-    return [(name, base64.b64decode(value) if len(value) > 4 else value.encode()) for name, _, value in found]
 
 
 def test_bouncy_castle_enrolls_updates_asks_and_revokes(tmp_path: Path) -> None:
@@ -120,7 +103,7 @@ def test_our_client_enrolls_updates_asks_and_revokes_at_bouncy_castle(bouncy: Bo
 
 def test_messages_of_every_body_type_are_read_and_shown() -> None:
     seen = set()
-    for name, message in lines("messages"):
+    for name, message in messages():
         admitted = admit(message)
         admitted.content()
         assert admitted.transaction_id is not None
