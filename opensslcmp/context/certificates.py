@@ -9,6 +9,7 @@ make a new ``Trust`` with the new CRL, or call ``forget``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -27,8 +28,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from opensslcmp._native import ffi, lib
 from opensslcmp._native.memory import own
 from opensslcmp._native.queue import drain
-from opensslcmp.asn1 import BitString, Certificate, decode, der, elements, read_header
-from opensslcmp.context.keys import load_store, split
+from opensslcmp.asn1 import BitString, Certificate, bits, decode, der, elements, holds_at_most, outline, read_header
+from opensslcmp.context.keys import KeyBounds, load_store, split, verify_signature
 from opensslcmp.context.library import Library, native
 from opensslcmp.credentials import CertificateSource, Password
 from opensslcmp.enums import FailureInfo
@@ -37,7 +38,15 @@ from opensslcmp.errors import OpenSSLError, ProtectionError
 __all__ = ["Facts", "Trust", "facts", "holds_name", "load_certificate", "load_certificates", "same_name"]
 
 _DIGITAL_SIGNATURE = 0x80
+_KEY_CERT_SIGN = 0x0400  # of both octets of keyUsage
 _INTERMEDIATES = 64
+# What a certificate may hold that a peer sends; real ones have a fifth of that.
+_MAX_EXTENSIONS = 64
+_MAX_NAME_BYTES = 4096
+# Longer than this, a certificate is decoded by libcrypto only when a known CA signed it.
+_LARGE = 4096
+_FAILURES = 4
+_ANY_RSA = KeyBounds(1, 16384)  # whose keys these are, the anchors have said
 
 
 def load_certificates(
@@ -110,6 +119,8 @@ class Facts:
         serial_number: of the certificate.
         spki: DER of the SubjectPublicKeyInfo.
         key_id: subjectKeyIdentifier, or None.
+        authority_key_id: keyIdentifier of authorityKeyIdentifier, or None.
+        may_issue: neither basicConstraints nor keyUsage says that it is no CA's.
         digital_signature: keyUsage allows digitalSignature, or there is no keyUsage.
         key_usage: the two octets of keyUsage as one number, bit 0 highest; None when absent.
         extended_key_usage: dotted OIDs; empty when absent.
@@ -123,6 +134,8 @@ class Facts:
     serial_number: int
     spki: bytes = field(repr=False)
     key_id: bytes | None
+    authority_key_id: bytes | None
+    may_issue: bool
     digital_signature: bool
     key_usage: int | None
     extended_key_usage: tuple[str, ...]
@@ -141,7 +154,9 @@ def facts(certificate: bytes) -> Facts:
     Source: RFC 5280, 4.1 and 4.2.1.
     """
     try:
-        tbs = decode(Certificate, certificate).tbs
+        outer = decode(Certificate, certificate)
+        _check_extensions(der(outer.tbs_certificate))
+        tbs = outer.tbs
         key_id = tbs.extension("2.5.29.14")
         usage_der = tbs.extension("2.5.29.15")
         extended = tbs.extension("2.5.29.37")
@@ -149,6 +164,8 @@ def facts(certificate: bytes) -> Facts:
         if usage_der is not None:
             octets = decode(BitString, usage_der).as_bytes()
             usage = int.from_bytes(octets[:2].ljust(2, b"\0"), "big")
+        if extended is not None and not holds_at_most(extended, _MAX_EXTENSIONS):
+            raise ValueError("too many key purposes")
         return Facts(
             der=certificate,
             subject=der(tbs.subject),
@@ -156,6 +173,8 @@ def facts(certificate: bytes) -> Facts:
             serial_number=tbs.serial_number,
             spki=der(tbs.subject_public_key_info),
             key_id=None if key_id is None else decode(bytes, key_id),
+            authority_key_id=_authority_key_id(tbs.extension("2.5.29.35")),
+            may_issue=_may_issue(tbs.extension("2.5.29.19"), usage),
             digital_signature=usage is None or bool(usage >> 8 & _DIGITAL_SIGNATURE),
             key_usage=usage,
             extended_key_usage=()
@@ -167,6 +186,31 @@ def facts(certificate: bytes) -> Facts:
         )
     except ValueError:
         raise ProtectionError("a certificate that does not decode", FailureInfo.BAD_MESSAGE_CHECK) from None
+
+
+def _check_extensions(tbs: bytes) -> None:
+    """Count extensions before they become objects."""
+    for start, end in elements(tbs):
+        if tbs[start] == 0xA3:
+            _, inside, stop = read_header(tbs, start, end)
+            if not holds_at_most(tbs[inside:stop], _MAX_EXTENSIONS):
+                raise ValueError("too many extensions")
+
+
+def _authority_key_id(value: bytes | None) -> bytes | None:
+    for start, end in elements(value or b"0\0"):
+        assert value is not None
+        if value[start] == 0x80:
+            _, inside, stop = read_header(value, start, end)
+            return value[inside:stop]
+    return None
+
+
+def _may_issue(constraints: bytes | None, usage: int | None) -> bool:
+    """As X509_check_ca(3) has it for versions 2 and 3."""
+    if usage is not None and not usage & _KEY_CERT_SIGN:
+        return False
+    return usage is not None if constraints is None else b"\x01\x01\xff" in constraints[:5]
 
 
 _ENCODINGS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}
@@ -195,6 +239,8 @@ def holds_name(name: bytes, part: bytes) -> bool:
 
 @lru_cache(maxsize=512)
 def _canonical(name: bytes) -> tuple[tuple[tuple[bytes, object], ...], ...]:
+    if len(name) > _MAX_NAME_BYTES:
+        raise ValueError(f"a name of {len(name)} bytes")
     result = []
     for start, end in elements(name):
         rdn = name[start:end]
@@ -211,28 +257,92 @@ def _canonical(name: bytes) -> tuple[tuple[tuple[bytes, object], ...], ...]:
     return tuple(result)
 
 
-def _relevant(leaf: bytes, untrusted: Sequence[bytes], limit: int) -> list[bytes]:
-    """Those of ``untrusted`` that can be on a path from ``leaf``: each issued the leaf or another one, by name.
-
-    Decoding a certificate costs libcrypto 3.0 up to 200 µs, and a peer may send many.
-    """
-    by_subject: dict[object, list[bytes]] = {}
+def _relevant(issuer: bytes, untrusted: Sequence[bytes], limit: int) -> list[bytes]:
+    """Those of ``untrusted`` that can be on a path from a certificate of this issuer: by name, one issued the next."""
+    by_subject: dict[object, list[tuple[bytes, bytes]]] = {}
     for certificate in untrusted:
         try:
-            by_subject.setdefault(_canonical(facts(certificate).subject), []).append(certificate)
-        except (ProtectionError, ValueError):
-            continue
-    found: list[bytes] = []
-    wanted = [leaf]
-    while wanted and len(found) < limit:
-        try:
-            issuer = _canonical(facts(wanted.pop()).issuer)
+            _, above, _, subject, _ = outline(certificate)
+            by_subject.setdefault(_canonical(subject), []).append((certificate, above))
         except ValueError:
             continue
-        issuers = by_subject.pop(issuer, [])
-        found += issuers
-        wanted += issuers
+    found: list[bytes] = []
+    wanted = [issuer]
+    while wanted and len(found) < limit:
+        try:
+            issuers = by_subject.pop(_canonical(wanted.pop()), [])
+        except ValueError:
+            continue
+        found += [certificate for certificate, _ in issuers]
+        wanted += [above for _, above in issuers]
     return found[:limit]
+
+
+def _vetted(strangers: Iterable[bytes], known: Iterable[bytes]) -> list[bytes]:
+    """Those of ``strangers`` that a known certificate signed, or one that was vetted.
+
+    A peer may send many, and libcrypto 3.0 takes 200 µs to decode a certificate, up to milliseconds for a long one. So it
+    decodes none that was not signed, step by step, below an anchor; signatures that are not good are counted.
+    """
+    issuers: dict[object, list[Facts]] = {}
+    for each in known:
+        with contextlib.suppress(ProtectionError, ValueError):
+            own = facts(each)
+            issuers.setdefault(_canonical(own.subject), []).append(own)
+    found: list[bytes] = []
+    left = list(strangers)
+    failures = 0
+    grown = True
+    while grown:
+        grown = False
+        for certificate in list(left):
+            candidates = issuers.get(_canonical_or_none(outline(certificate)[1]))
+            if not candidates:
+                continue
+            try:
+                about = facts(certificate)
+            except ProtectionError:
+                left.remove(certificate)
+                continue
+            for issuer in candidates:
+                if about.authority_key_id is not None and issuer.key_id not in {None, about.authority_key_id}:
+                    continue  # of the same name, with another key
+                if failures == _FAILURES:
+                    return found
+                if _signed_by(certificate, issuer.spki):
+                    found.append(certificate)
+                    left.remove(certificate)
+                    if about.may_issue:
+                        issuers.setdefault(_canonical(about.subject), []).append(about)
+                        grown = True
+                    break
+                failures += 1
+    return found
+
+
+def _signed_by(certificate: bytes, spki: bytes) -> bool:
+    """Whether this key signed it; what else the certificate says is libcrypto's to judge."""
+    try:
+        outer = decode(Certificate, certificate)
+        algorithm, tbs, signature = der(outer.signature_algorithm), der(outer.tbs_certificate), bits(outer.signature)
+        verify_signature(spki, algorithm, tbs, signature, bounds=_ANY_RSA, allow_weak=True)
+    except (ProtectionError, ValueError):
+        return False
+    return True
+
+
+def _canonical_or_none(name: bytes) -> object:
+    try:
+        return _canonical(name)
+    except ValueError:
+        return None
+
+
+def _subject(certificate: bytes) -> object:
+    try:
+        return _canonical(outline(certificate)[3])
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +391,7 @@ class Trust:
         "_owned",
         "_since",
         "_some_crls",
+        "_subjects",
         "_until",
         "anchors",
         "library",
@@ -312,6 +423,7 @@ class Trust:
         self.library = library
         native_anchors = [_native_certificate(each, library) for each in self.anchors]
         native_extra = [_native_certificate(each, library) for each in extra]
+        self._subjects = frozenset([name for each in self._own if (name := _subject(each)) is not None])
         native_crls = [_native_crl(each.public_bytes(Encoding.DER), library) for each in lists]
         self._owned = (native_anchors, native_extra, native_crls)
         self._anchors = ffi.new("X509 *[]", native_anchors)
@@ -347,7 +459,7 @@ class Trust:
             at: the time that counts, by default now.
 
         Raises:
-            ProtectionError: certRevoked, or signerNotTrusted for everything else.
+            ProtectionError: certRevoked, badAlg for a key that is too small, or signerNotTrusted for everything else.
 
         Source: X509_verify_cert(3).
         """
@@ -379,12 +491,34 @@ class Trust:
         ders = [certificate]
         anchors, extra, crls = self._owned
         extra = list(extra)
+        strangers: list[bytes] = []
+        met: list[bytes] = []
+        try:
+            issuer = outline(certificate)[1]
+        except ValueError:
+            text = "the signer's certificate does not decode"
+            raise ProtectionError(text, FailureInfo.SIGNER_NOT_TRUSTED) from None
         with self._lock:
-            for each in _relevant(certificate, untrusted, 2 * self._depth):
+            for each in _relevant(issuer, untrusted, 2 * self._depth):
                 if (known := self._met.get(each)) is not None:
                     extra.append(known)
+                    met.append(each)
                 elif each not in self._own:
-                    ders.append(each)
+                    strangers.append(each)
+        if not (strangers or met or certificate in self._own or _canonical_or_none(issuer) in self._subjects):
+            raise ProtectionError(
+                "the signer's certificate is not trusted: no certificate of its issuer is known",
+                FailureInfo.SIGNER_NOT_TRUSTED,
+            )
+        large = len(certificate) > _LARGE
+        if strangers or large:
+            vetted = _vetted([*strangers, certificate] if large else strangers, [*self._own, *met])
+            if large and certificate not in vetted:
+                raise ProtectionError(
+                    "the signer's certificate is not trusted: it is long, and no known CA signed it",
+                    FailureInfo.SIGNER_NOT_TRUSTED,
+                )
+            ders += [each for each in vetted if each != certificate]
         error = ffi.new("int[2]")
         out = ffi.new("unsigned char **")
         length = ffi.new("size_t *")
@@ -419,6 +553,8 @@ class Trust:
             raise ProtectionError("the signer's certificate cannot be checked", FailureInfo.SIGNER_NOT_TRUSTED, drain())
         if error[0] == lib.X509_V_ERR_CERT_REVOKED:
             raise ProtectionError("a certificate of the signer's path is revoked", FailureInfo.CERT_REVOKED)
+        if error[0] == lib.X509_V_ERR_EE_KEY_TOO_SMALL:
+            raise ProtectionError("the signer's key is too small", FailureInfo.BAD_ALG)
         reason = ffi.string(lib.X509_verify_cert_error_string(error[0])).decode()
         raise ProtectionError(
             f"the signer's certificate is not trusted: {reason} (at depth {error[1]})", FailureInfo.SIGNER_NOT_TRUSTED

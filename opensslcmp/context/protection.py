@@ -89,12 +89,13 @@ class ProtectionKind(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MacLimits:
-    """What a MAC may look like before we compute it: the dearest one that passes costs below a millisecond.
+    """What a MAC may look like before we compute it: the dearest one that passes costs a millisecond where the processor has
+    instructions for SHA-2, and four where not (``python -m benchmarks.dearest``).
 
     Attributes:
         min_iterations, max_iterations: of PasswordBasedMac with SHA-1, SHA-224 or SHA-256. Dearer hashes may be applied
             as often as costs the same: a third for SHA-384 and SHA-512, a quarter for SHA-3.
-        max_pbkdf2_iterations: of PBMAC1, likewise; half for SHA-384 and SHA-512.
+        max_pbkdf2_iterations: of PBMAC1, likewise; half for SHA-384 and SHA-512; in all, where a key is longer than the hash.
         min_salt_bytes, max_salt_bytes: of the salt.
         digests: hashes that may turn a secret into a key, and that HMAC may use.
     """
@@ -646,6 +647,12 @@ def verify(
     method = signature_algorithm(algorithm_der)
     certificate = _protection_certificate(message, pinned, first_certificate, require_sender_kid, candidates)
     about = facts(certificate)
+    # The path first: what a signature under a key of the peer's choice costs, it costs only under one that a CA certified.
+    if pinned is not None or trust is None:
+        chain: tuple[bytes, ...] = (certificate,)
+    else:
+        others = tuple(each for each in message.extra_certs if each != certificate)
+        chain = trust.path(certificate, others, at)
     verify_signature(
         about.spki,
         algorithm_der,
@@ -655,11 +662,6 @@ def verify(
         allow_weak=allow_weak,
         library=library,
     )
-    if pinned is not None or trust is None:
-        chain: tuple[bytes, ...] = (certificate,)
-    else:
-        others = tuple(each for each in message.extra_certs if each != certificate)
-        chain = trust.path(certificate, others, at)
     if check_key_usage and not about.digital_signature:
         raise ProtectionError("the protection certificate may not sign messages", FailureInfo.NOT_AUTHORIZED)
     return Verified(
@@ -778,7 +780,9 @@ def _mac_parameters(message: Message, limits: MacLimits) -> tuple[MacParameters,
         raise ProtectionError("a MAC without parameters", FailureInfo.BAD_ALG)
     if owf is None or mac is None or owf not in limits.digests or _MACS[mac][1] not in limits.digests:
         raise ProtectionError("a MAC over an unknown or refused hash", FailureInfo.BAD_ALG)
-    if not limits.min_iterations <= iterations <= maximum // _DEARER[scheme].get(owf, 1):
+    # PBKDF2 runs once for each block of its hash that the key takes (RFC 8018, 5.2); keyLength is the peer's too.
+    blocks = 1 if scheme == "pbm" else -(-(key_length or _SIZES[_MACS[mac][1]]) // _SIZES[owf])
+    if not limits.min_iterations <= iterations <= maximum // _DEARER[scheme].get(owf, 1) // blocks:
         raise ProtectionError("the iteration count of the MAC is out of bounds", FailureInfo.BAD_ALG)
     if not limits.min_salt_bytes <= len(salt) <= limits.max_salt_bytes:
         raise ProtectionError("the salt of the MAC is too short or too long", FailureInfo.BAD_ALG)

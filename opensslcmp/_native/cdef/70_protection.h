@@ -51,4 +51,5 @@ int EVP_PKEY_get_size(const EVP_PKEY *);
 const char *EVP_PKEY_get0_type_name(const EVP_PKEY *);
 const char *X509_verify_cert_error_string(long);
 static const int X509_V_ERR_CERT_REVOKED;
+static const int X509_V_ERR_EE_KEY_TOO_SMALL;
 static const long X509_V_FLAG_X509_STRICT;
