@@ -290,11 +290,15 @@ static int opensslcmp_pbmac1(opensslcmp_library *library, const char *prf, const
 #define OPENSSLCMP_KIND_ML_DSA_65 7
 #define OPENSSLCMP_KIND_ML_DSA_87 8
 #define OPENSSLCMP_KIND_SLH_DSA 9 /* SHA2-128s, and eleven more in the order of their OIDs */
+#define OPENSSLCMP_KIND_X25519 32 /* from here on: keys that do not sign */
+#define OPENSSLCMP_KIND_X448 33
+#define OPENSSLCMP_KIND_ML_KEM 34 /* 512, and 768 and 1024 */
 
 /* The AlgorithmIdentifiers of the keys we verify with. Curves are named ones only: explicit parameters are in no row. */
 #define EC_ALG "\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"
 #define BRAINPOOL "\x30\x14" EC_ALG "\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01"
 #define ML_DSA "\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03" /* and SLH-DSA */
+#define ML_KEM "\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x04"
 #define ROW(kind, der, name) { kind, sizeof(der) - 1, (const unsigned char *)(der), name }
 static const struct {
     int kind;
@@ -334,8 +338,14 @@ static const struct {
     ROW(OPENSSLCMP_KIND_SLH_DSA + 9, ML_DSA "\x1d", "SLH-DSA-SHAKE-192f"),
     ROW(OPENSSLCMP_KIND_SLH_DSA + 10, ML_DSA "\x1e", "SLH-DSA-SHAKE-256s"),
     ROW(OPENSSLCMP_KIND_SLH_DSA + 11, ML_DSA "\x1f", "SLH-DSA-SHAKE-256f"),
+    ROW(OPENSSLCMP_KIND_X25519, "\x30\x05\x06\x03\x2b\x65\x6e", "X25519"),
+    ROW(OPENSSLCMP_KIND_X448, "\x30\x05\x06\x03\x2b\x65\x6f", "X448"),
+    ROW(OPENSSLCMP_KIND_ML_KEM, ML_KEM "\x01", "ML-KEM-512"),
+    ROW(OPENSSLCMP_KIND_ML_KEM + 1, ML_KEM "\x02", "ML-KEM-768"),
+    ROW(OPENSSLCMP_KIND_ML_KEM + 2, ML_KEM "\x03", "ML-KEM-1024"),
 };
 #undef ROW
+#undef ML_KEM
 #undef ML_DSA
 #undef BRAINPOOL
 #undef EC_ALG

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 __all__ = [
+    "AES128_CBC",
+    "AES128_WRAP",
+    "AES192_CBC",
+    "AES192_WRAP",
+    "AES256_CBC",
+    "AES256_WRAP",
     "CONTENT_TYPE",
     "CT_DATA",
     "CT_ENVELOPED_DATA",
@@ -29,6 +35,9 @@ __all__ = [
     "EXT_NAME_CONSTRAINTS",
     "EXT_SUBJECT_ALT_NAME",
     "EXT_SUBJECT_KEY_IDENTIFIER",
+    "HKDF_SHA256",
+    "HKDF_SHA384",
+    "HKDF_SHA512",
     "HMAC_SHA1",
     "HMAC_SHA256",
     "HMAC_SHA384",
@@ -55,16 +64,23 @@ __all__ = [
     "IT_SIGN_KEY_PAIR_TYPES",
     "IT_SUPP_LANG_TAGS",
     "IT_UNSUPPORTED_OIDS",
+    "KDF2",
+    "KDF3",
     "KEM_BASED_MAC",
+    "KEM_RSA",
     "KP_CLIENT_AUTH",
     "KP_CM_CA",
     "KP_CM_KGA",
     "KP_CM_RA",
     "KP_SERVER_AUTH",
     "MESSAGE_DIGEST",
+    "MGF1",
+    "ORI_KEM",
     "PASSWORD_BASED_MAC",
     "PBKDF2",
     "PBMAC1",
+    "PSPECIFIED",
+    "PWRI_KEK",
     "REG_CTRL_ALG_ID",
     "REG_CTRL_ALT_CERT_TEMPLATE",
     "REG_CTRL_AUTHENTICATOR",
@@ -76,6 +92,7 @@ __all__ = [
     "REG_CTRL_RSA_KEY_LEN",
     "REG_INFO_CERT_REQ",
     "REG_INFO_UTF8_PAIRS",
+    "RSAES_OAEP",
     "RSASSA_PSS",
     "RSA_ENCRYPTION",
     "SHA1",
@@ -86,6 +103,9 @@ __all__ = [
     "SHA384_WITH_RSA",
     "SHA512",
     "SHA512_WITH_RSA",
+    "SHAKE256_LEN",
+    "X448",
+    "X25519",
     "name_of",
     "number_of",
 ]
@@ -184,6 +204,28 @@ HMAC_SHA1 = "1.2.840.113549.2.7"
 HMAC_SHA256 = "1.2.840.113549.2.9"
 HMAC_SHA384 = "1.2.840.113549.2.10"
 HMAC_SHA512 = "1.2.840.113549.2.11"
+
+# -- CMS (RFC 5652; RFC 5753; RFC 8418; RFC 9629; RFC 9690; RFC 9481, 4 and 5) ------------------------------------------
+ORI_KEM = "1.2.840.113549.1.9.16.13.3"
+PWRI_KEK = "1.2.840.113549.1.9.16.3.9"
+RSAES_OAEP = "1.2.840.113549.1.1.7"
+KEM_RSA = "1.0.18033.2.2.4"
+KDF2 = "1.3.133.16.840.9.44.1.1"
+KDF3 = "1.3.133.16.840.9.44.1.2"
+HKDF_SHA256 = "1.2.840.113549.1.9.16.3.28"
+HKDF_SHA384 = "1.2.840.113549.1.9.16.3.29"
+HKDF_SHA512 = "1.2.840.113549.1.9.16.3.30"
+MGF1 = "1.2.840.113549.1.1.8"
+SHAKE256_LEN = "2.16.840.1.101.3.4.2.18"
+AES128_CBC = "2.16.840.1.101.3.4.1.2"
+AES192_CBC = "2.16.840.1.101.3.4.1.22"
+AES256_CBC = "2.16.840.1.101.3.4.1.42"
+AES128_WRAP = "2.16.840.1.101.3.4.1.5"
+AES192_WRAP = "2.16.840.1.101.3.4.1.25"
+AES256_WRAP = "2.16.840.1.101.3.4.1.45"
+X25519 = "1.3.101.110"
+X448 = "1.3.101.111"
+PSPECIFIED = "1.2.840.113549.1.1.9"
 
 _NAMES = {
     PASSWORD_BASED_MAC: "id-PasswordBasedMac",
@@ -310,6 +352,27 @@ _NAMES = {
     "2.16.840.1.101.3.4.1.45": "id-aes256-wrap",
     "1.2.840.113549.3.7": "des-ede3-cbc",
     "1.2.840.113549.1.9.16.3.28": "id-alg-hkdf-with-sha256",
+    ORI_KEM: "id-ori-kem",
+    PWRI_KEK: "id-alg-PWRI-KEK",
+    RSAES_OAEP: "id-RSAES-OAEP",
+    KEM_RSA: "id-kem-rsa",
+    KDF2: "id-kdf-kdf2",
+    KDF3: "id-kdf-kdf3",
+    HKDF_SHA384: "id-alg-hkdf-with-sha384",
+    HKDF_SHA512: "id-alg-hkdf-with-sha512",
+    MGF1: "id-mgf1",
+    AES192_CBC: "id-aes192-CBC",
+    AES192_WRAP: "id-aes192-wrap",
+    SHAKE256_LEN: "id-shake256-len",
+    PSPECIFIED: "id-pSpecified",
+    **{
+        f"1.3.132.1.11.{arc}": f"dhSinglePass-stdDH-sha{bits}kdf-scheme"
+        for arc, bits in enumerate((224, 256, 384, 512))
+    },
+    **{
+        f"1.2.840.113549.1.9.16.3.{19 + arc}": f"dhSinglePass-stdDH-hkdf-sha{bits}-scheme"
+        for arc, bits in enumerate((256, 384, 512))
+    },
 }
 
 

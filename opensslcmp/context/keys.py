@@ -299,10 +299,15 @@ _KINDS = {
     "ML-DSA-44": lib.OPENSSLCMP_KIND_ML_DSA_44,
     "ML-DSA-65": lib.OPENSSLCMP_KIND_ML_DSA_65,
     "ML-DSA-87": lib.OPENSSLCMP_KIND_ML_DSA_87,
+    "X25519": lib.OPENSSLCMP_KIND_X25519,
+    "X448": lib.OPENSSLCMP_KIND_X448,
+    "ML-KEM-512": lib.OPENSSLCMP_KIND_ML_KEM,
+    "ML-KEM-768": lib.OPENSSLCMP_KIND_ML_KEM + 1,
+    "ML-KEM-1024": lib.OPENSSLCMP_KIND_ML_KEM + 2,
 } | {name.upper(): lib.OPENSSLCMP_KIND_SLH_DSA + number for number, name in enumerate(_SLH_DSA)}
 KEY_KINDS = tuple(name.lower() for name in _KINDS)
 """What ``PrivateKey.generate`` makes, before the colon."""
-_SINCE_3_5 = ("ML-DSA", "SLH-DSA")
+_SINCE_3_5 = ("ML-DSA", "SLH-DSA", "ML-KEM")
 
 
 class PrivateKey:
@@ -371,7 +376,8 @@ class PrivateKey:
         Args:
             kind: ``ec:CURVE`` (P-224, P-256, P-384, P-521, brainpoolP256r1...), ``rsa:BITS``, ``rsa-pss:BITS``,
                 ``ed25519``, ``ed448``, ``ml-dsa-44``, ``ml-dsa-65``, ``ml-dsa-87``, ``slh-dsa-sha2-128s`` and its eleven
-                siblings up to ``slh-dsa-shake-256f``.
+                siblings up to ``slh-dsa-shake-256f``; and those that do not sign: ``x25519``, ``x448``, ``ml-kem-512``,
+                ``ml-kem-768``, ``ml-kem-1024``.
 
             library: where it is made, by default the process's own.
             uri: ``pkcs11:token=T;object=NAME?pin-source=file:...`` (RFC 7512): made in that token, under that name, which it
@@ -380,7 +386,7 @@ class PrivateKey:
         Raises:
             ValueError: no such kind.
             OpenSSLError: the library does not make such keys.
-            Unsupported: ML-DSA or SLH-DSA on an OpenSSL before 3.5.
+            Unsupported: ML-DSA, SLH-DSA or ML-KEM on an OpenSSL before 3.5.
 
         Source: EVP_PKEY_generate(3).
         """
@@ -408,6 +414,11 @@ class PrivateKey:
         if not pointer and uri is not None:
             raise OpenSSLError(_without_pins(drain()), "no key is made in the token")
         return cls(own(pointer, lib.EVP_PKEY_free), library)
+
+    @property
+    def signs(self) -> bool:
+        """Whether it is a key for signatures (an RSA key is for both)."""
+        return bool(0 < self._kind < lib.OPENSSLCMP_KIND_X25519)
 
     @property
     def public_key_der(self) -> bytes:
@@ -447,7 +458,7 @@ class PrivateKey:
             elif (not pss or kind == _RSA) and (kind, name) in _BY_KEY:
                 return _BY_KEY[kind, name]
             raise ValueError(f"this key does not sign with {digest}")
-        if kind == 0 or digest or pss:
+        if not self.signs or digest or pss:
             raise ValueError(f"a key of type {self.key_type} does not sign with {digest or 'RSASSA-PSS'}")
         return _BY_KEY[kind, None]
 

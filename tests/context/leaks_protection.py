@@ -18,6 +18,14 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from opensslcmp.asn1 import admit
 from opensslcmp.context.certificates import Trust, load_certificates
 from opensslcmp.context.cipher import seal, unseal
+from opensslcmp.context.cms import (
+    PasswordRecipient,
+    Recipient,
+    open_enveloped,
+    sign_data,
+    verify_signed_data,
+)
+from opensslcmp.context.cms import seal as enveloped
 from opensslcmp.context.keys import PrivateKey, verify_signature
 from opensslcmp.context.library import Library
 from opensslcmp.context.protection import MacProtector, SignatureProtector, verify
@@ -113,6 +121,28 @@ def _sealing() -> None:
         unseal(bytes(32), SEALED[:-1])
 
 
+RECIPIENTS = [
+    (PrivateKey.load(key("rsa")), Recipient.of(der(device("rsa")))),
+    (PrivateKey.load(key("rsa")), Recipient.of(der(device("rsa")), "pkcs1")),
+    (PrivateKey.load(key("rsa")), Recipient.of(der(device("rsa")), "kem")),
+    (PrivateKey.load(key()), Recipient.of(LEAF)),
+    (PrivateKey.generate("x25519"), Recipient.of(LEAF)),
+]
+PASSWORD = PasswordRecipient(secret=b"secret", iterations=2)
+
+
+def _envelopes() -> None:
+    for own, recipient in RECIPIENTS:
+        with contextlib.suppress(CMPError):
+            open_enveloped(enveloped(b"secret", recipient), own)
+    sealed = enveloped(b"secret", PASSWORD)
+    for secret in b"secret", b"wrong", PrivateKey.load(PEM, "pass"):
+        with contextlib.suppress(CMPError):
+            open_enveloped(sealed, secret)
+    signed = sign_data("1.2.3", b"data", SIGNERS[0].key, LEAF, [der(INTER)])
+    verify_signed_data(signed, content_type="1.2.3", trust=TRUST)
+
+
 TURNS = 25
 
 
@@ -135,6 +165,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "loading": _loading,
     "verification": _verification,
     "sealing": _sealing,
+    "envelopes": _envelopes,
     "libraries": _libraries,
     "pss with shake": lambda: _signed(PSS_SHAKE),
 }
