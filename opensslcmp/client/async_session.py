@@ -25,10 +25,19 @@ from opensslcmp.client import operations
 from opensslcmp.client.bulk import Order, Outcome, fulfil, take_up
 from opensslcmp.client.context import Context, NameSource
 from opensslcmp.client.journal import Journal
-from opensslcmp.client.operations import CSROptions, EnrollOptions, InfoItem, Result, UpdateOptions, Validity
+from opensslcmp.client.operations import (
+    CrossOptions,
+    CSROptions,
+    EnrollOptions,
+    InfoItem,
+    Result,
+    UpdateOptions,
+    Validity,
+)
 from opensslcmp.client.pending import Pending
 from opensslcmp.client.results import Info, Issued, RequestTemplate, Revoked, RootCaUpdate
 from opensslcmp.client.session import several
+from opensslcmp.client.several import enroll_several
 from opensslcmp.credentials import CertificateSource, Credential, KeySource
 from opensslcmp.enums import RevocationReason
 
@@ -258,6 +267,65 @@ class AsyncSession:
             wait=wait,
             label=label,
         )
+
+    @overload
+    async def cross_certify(
+        self,
+        issuer: CertificateSource,
+        certificate: CertificateSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: Literal[True] = True,
+        **options: Unpack[CrossOptions],
+    ) -> Issued: ...
+
+    @overload
+    async def cross_certify(
+        self,
+        issuer: CertificateSource,
+        certificate: CertificateSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: bool,
+        **options: Unpack[CrossOptions],
+    ) -> Issued | Pending: ...
+
+    async def cross_certify(
+        self,
+        issuer: CertificateSource,
+        certificate: CertificateSource | None = None,
+        key: KeySource | None = None,
+        *,
+        password: bytes | None = None,
+        extensions: Iterable[x509.Extension[Any] | x509.ExtensionType] = (),
+        validity: Validity = 365,
+        signing_algorithm: bytes | None = None,
+        implicit_confirm: bool | None = None,
+        confirm: AsyncConfirm | None = None,
+        wait: bool = True,
+        label: str | None = None,
+    ) -> Issued | Pending:
+        """``Session.cross_certify``, awaited."""
+        return await self._run(
+            operations.cross_certify,
+            issuer,
+            certificate,
+            key,
+            password=password,
+            extensions=extensions,
+            validity=validity,
+            signing_algorithm=signing_algorithm,
+            implicit_confirm=implicit_confirm,
+            confirm=confirm,
+            wait=wait,
+            label=label,
+        )
+
+    async def enroll_several(
+        self, orders: Sequence[Order], *, implicit_confirm: bool | None = None, confirm: AsyncConfirm | None = None
+    ) -> tuple[Outcome, ...]:
+        """``Session.enroll_several``, awaited."""
+        return await self._run(enroll_several, orders, implicit_confirm=implicit_confirm, confirm=confirm)
 
     @overload
     async def revoke(

@@ -109,6 +109,7 @@ _ANSWERS = {
     BodyType.CR: BodyType.CP,
     BodyType.P10CR: BodyType.CP,
     BodyType.KUR: BodyType.KUP,
+    BodyType.CCR: BodyType.CCP,
     BodyType.RR: BodyType.RP,
     BodyType.GENM: BodyType.GENP,
     BodyType.CERT_CONF: BodyType.PKICONF,
@@ -118,7 +119,8 @@ _ANSWERS = {
 _GRANTED = frozenset((PKIStatus.ACCEPTED, PKIStatus.GRANTED_WITH_MODS))
 _LAST_WORD_SECONDS = 5.0
 # A genm asks, and changes nothing: whoever wants to know asks again.
-_JOURNALED = frozenset((BodyType.IR, BodyType.CR, BodyType.P10CR, BodyType.KUR, BodyType.RR))
+_JOURNALED = frozenset((BodyType.IR, BodyType.CR, BodyType.P10CR, BodyType.KUR, BodyType.CCR, BodyType.RR))
+_CERTIFICATES = frozenset((BodyType.IP, BodyType.CP, BodyType.KUP, BodyType.CCP))
 
 
 @lru_cache(maxsize=256)
@@ -242,6 +244,12 @@ class Transaction:
         """
         self._last_word(KeyboardInterrupt())
         self._finish(State.FAILED, "abandoned")
+
+    def give_up(self, error: BaseException) -> None:
+        """Tell the peer why, where it has something open; whether it hears does not matter."""
+        if self._open:
+            with contextlib.suppress(Exception):
+                self._last_word(error)
 
     def _last_word(self, error: BaseException) -> None:
         failure = error.failure if isinstance(error, (BadMessage, ProtectionError)) else None
@@ -431,6 +439,34 @@ class Transaction:
             final, self._exchange(body_type, encode_body(body_type, content), accept, general_info, pvno)
         )
 
+    def ask(
+        self,
+        body_type: BodyType,
+        content: Any,
+        accept: frozenset[BodyType],
+        general_info: Sequence[InfoTypeAndValue] = (),
+    ) -> Answer:
+        """The next answer to a message, of whatever is accepted; an error message only when it says "waiting".
+
+        Raises:
+            as ``round_trip``.
+        """
+        answer = self._exchange(body_type, encode_body(body_type, content), accept | {BodyType.ERROR}, general_info)
+        self._open = True
+        if answer.message.body_type is BodyType.ERROR and _waiting(answer) is None:
+            self.close()
+            failure, text, status, failures = _error(answer.content)
+            raise Rejected(failure, *text, status=status, failures=failures)
+        return answer
+
+    def wait(self, check_after: int) -> None:
+        """Sleep before asking again, as long as the server wants within the context's bounds.
+
+        Raises:
+            TimedOut: the time of the transaction is over.
+        """
+        self._waits.sleep(min(self._clamp(check_after), self._remaining()))
+
     def resumed(self, message: bytes | None = None) -> Answer:
         """The final answer that a transaction taken up again waits for.
 
@@ -493,7 +529,7 @@ class Transaction:
             self.close()
             failure, text, status, failures = _error(answer.content)
             raise Rejected(failure, *text, status=status, failures=failures)
-        self._open = final in {BodyType.IP, BodyType.CP, BodyType.KUP}
+        self._open = final in _CERTIFICATES
         return answer
 
     def _stop_if_nobody_waits(self, check_after_seconds: float) -> None:

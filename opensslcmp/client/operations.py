@@ -82,6 +82,7 @@ from opensslcmp.errors import BadMessage, ProtectionError, Rejected, TimedOut
 __all__ = [
     "CSROptions",
     "Confirm",
+    "CrossOptions",
     "EnrollOptions",
     "InfoItem",
     "Result",
@@ -89,14 +90,19 @@ __all__ = [
     "Validity",
     "abandon",
     "ca_certificates",
+    "cert_profile",
     "certificate_request_template",
     "checked_root_ca_update",
     "confirm_held",
+    "confirmation",
     "context_of",
     "crl_update",
+    "cross_certify",
     "enroll",
     "enroll_csr",
     "enroll_for",
+    "enrollment_request",
+    "judged",
     "request_info",
     "resume",
     "resume_entry",
@@ -126,6 +132,18 @@ class CSROptions(TypedDict, total=False):
     """Keywords of ``Session.enroll_csr``."""
 
     profile: str | Sequence[str] | None
+    implicit_confirm: bool | None
+    confirm: Any
+    label: str | None
+
+
+class CrossOptions(TypedDict, total=False):
+    """Keywords of ``Session.cross_certify``."""
+
+    password: bytes | None
+    extensions: Iterable[x509.Extension[Any] | x509.ExtensionType]
+    validity: Validity
+    signing_algorithm: bytes | None
     implicit_confirm: bool | None
     confirm: Any
     label: str | None
@@ -270,6 +288,50 @@ def enroll(
         raise ValueError(f"no such kind of enrollment: {kind}")
     if (entry := _known(waits, label)) is not None:
         return cast("Issued", _taken_up(waits, context, entry, key, password, confirm, wait))
+    request = enrollment_request(
+        waits,
+        context,
+        subject,
+        key,
+        kind=kind,
+        generate=generate,
+        password=password,
+        subject_alternative_names=subject_alternative_names,
+        extensions=extensions,
+        policies=policies,
+        validity=validity,
+        issuer=issuer,
+        token=token,
+    )
+    own = request.key
+    assert own is not None
+    kept = _kept(waits, own, key, generate)
+    return _certificate(
+        waits, context, request, profile, implicit_confirm, confirm, own.public_key_der, wait, label, kept
+    )
+
+
+def enrollment_request(
+    waits: Waits,
+    context: Context,
+    subject: NameSource | None,
+    key: KeySource | None,
+    *,
+    kind: str,
+    generate: str | None,
+    password: Password,
+    subject_alternative_names: Iterable[x509.GeneralName],
+    extensions: Iterable[x509.Extension[Any] | x509.ExtensionType],
+    policies: Iterable[str],
+    validity: Validity,
+    issuer: NameSource | None,
+    token: str | None,
+) -> EnrollmentRequest:
+    """What is asked for by an ir or cr. ``Session.enroll`` documents the arguments.
+
+    Raises:
+        ValueError: arguments that cannot be.
+    """
     own = _new_key(waits, context, key, generate, password)
     wish = _Wish(subject_alternative_names=subject_alternative_names, extensions=extensions, policies=policies)
     encoded, has_names = wish.encoded(context, critical_sans=context.sans_critical or subject is None)
@@ -278,7 +340,7 @@ def enroll(
     if subject is None and not has_names and context.own_certificate is not None:
         subject = facts(context.own_certificate).subject
     days, exact = _validity(context, validity)
-    request = EnrollmentRequest(
+    return EnrollmentRequest(
         body_type=BodyType.IR if kind == "ir" else BodyType.CR,
         key=own,
         subject=None if subject is None else name_from(subject),
@@ -290,10 +352,6 @@ def enroll(
         validity_days=days,
         validity=exact,
         token=token,
-    )
-    kept = _kept(waits, own, key, generate)
-    return _certificate(
-        waits, context, request, profile, implicit_confirm, confirm, own.public_key_der, wait, label, kept
     )
 
 
@@ -371,6 +429,65 @@ def update(
     )
 
 
+@_or_pending
+def cross_certify(
+    waits: Waits,
+    context: Context,
+    issuer: CertificateSource,
+    certificate: CertificateSource | None = None,
+    key: KeySource | None = None,
+    *,
+    password: Password = None,
+    extensions: Iterable[x509.Extension[Any] | x509.ExtensionType] = (),
+    validity: Validity = 365,
+    signing_algorithm: bytes | None = None,
+    implicit_confirm: bool | None = None,
+    confirm: Confirm | None = None,
+    wait: bool = True,
+    label: str | None = None,
+) -> Issued:
+    """ccr, up to the confirmed cross-certificate. ``Session.cross_certify`` documents the arguments."""
+    if (entry := _known(waits, label)) is not None:
+        return cast("Issued", _taken_up(waits, context, entry, key, password, confirm, wait))
+    ours = context.own_certificate if certificate is None else load_certificate(certificate)
+    own = context.own_key if key is None else PrivateKey.load(key, password, library=context.library)
+    if ours is None or own is None:
+        raise ValueError("cross-certification needs the certificate and the key of the CA that asks")
+    about, other = facts(ours), load_certificate(issuer)
+    if about.spki != own.public_key_der:
+        raise ValueError("the key is not that of the certificate")
+    if signing_algorithm is None:
+        if facts(other).subject != facts(other).issuer:
+            raise ValueError("signing_algorithm is needed: the issuer's certificate is by another key than its own")
+        signing_algorithm = der(decode(Certificate, other).signature_algorithm)
+    encoded, _ = _Wish(extensions=extensions).encoded(context, critical_sans=False)
+    days, exact = _validity(context, validity)
+    request = EnrollmentRequest(
+        body_type=BodyType.CCR,
+        key=own,
+        subject=about.subject,
+        issuer=facts(other).subject,
+        extensions=encoded,
+        digest=context.digest,
+        library=context.library,
+        validity_days=days or 365,
+        validity=exact,
+        signing_algorithm=signing_algorithm,
+    )
+    return _certificate(
+        waits,
+        context,
+        request,
+        None,
+        implicit_confirm,
+        confirm,
+        own.public_key_der,
+        wait,
+        label,
+        _kept(waits, own, key, None),
+    )
+
+
 def _certificate(
     waits: Waits,
     context: Context,
@@ -388,7 +505,7 @@ def _certificate(
     info: list[InfoTypeAndValue] = []
     if ask:
         info.append(encode_info(oids.IT_IMPLICIT_CONFIRM, Null()))
-    info += _profile(profile)
+    info += cert_profile(profile)
     wanted = asked(request) if context.check_certificate else Asked()
     pending = Pending(
         kind=request.body_type,
@@ -449,10 +566,45 @@ def _concluded(
         _admit_certificate(answer, transaction, pending.kind, request.popo)
         certificate = answer.content.response[0].certificate
     response = answer.content.response[0]
-    parsed, outlined = new_certificate_of(certificate), _outline(certificate)
-    issued = _issued(context, answer, parsed, outlined, request.key, transaction.transaction_id)
+    issued, refusal = judged(context, pending, answer, certificate, request.key, transaction.transaction_id, confirm)
     granted = pending.implicit_confirm and answer.message.implicit_confirm
-    refusal: Exception | BaseException | None = None
+    if granted:
+        transaction.close()
+        issued = replace(issued, implicitly_confirmed=True)
+    elif not context.disable_confirm:
+        transaction.holds(answer.message.der, None if refusal is None else str(refusal) or type(refusal).__name__)
+        if hold and refusal is None:
+            transaction.held()
+            return issued
+        _confirm(transaction, certificate, issued.certificate, response.cert_req_id, refusal)
+    if refusal is not None:
+        transaction.close()
+        raise refusal
+    transaction.done(answer.message.der)
+    return issued
+
+
+def judged(
+    context: Context,
+    pending: Pending,
+    answer: Answer,
+    certificate: bytes,
+    key: PrivateKey | None,
+    transaction_id: bytes,
+    confirm: Confirm | None,
+) -> tuple[Issued, Exception | None]:
+    """A certificate that came, and why it is refused, if it is.
+
+    Args:
+        answer: with the one response that brought it.
+        certificate: DER.
+        confirm: the caller's check, after ours.
+
+    Raises:
+        BadMessage: it is none.
+    """
+    parsed, outlined = new_certificate_of(certificate), _outline(certificate)
+    issued = _issued(context, answer, parsed, outlined, key, transaction_id)
     try:
         _check_key(pending, certificate, outlined[2])
         if context.check_certificate:
@@ -462,21 +614,8 @@ def _concluded(
         if confirm is not None:
             confirm(issued)
     except Exception as error:
-        refusal = error
-    if granted:
-        transaction.close()
-        issued = replace(issued, implicitly_confirmed=True)
-    elif not context.disable_confirm:
-        transaction.holds(answer.message.der, None if refusal is None else str(refusal) or type(refusal).__name__)
-        if hold and refusal is None:
-            transaction.held()
-            return issued
-        _confirm(transaction, certificate, parsed, response.cert_req_id, refusal)
-    if refusal is not None:
-        transaction.close()
-        raise refusal
-    transaction.done(answer.message.der)
-    return issued
+        return issued, error
+    return issued, None
 
 
 def _check_certificate(
@@ -761,7 +900,8 @@ def _recipient(context: Context, request: EnrollmentRequest) -> bytes | None:
     return None if request.old_certificate is None else facts(request.old_certificate).issuer
 
 
-def _profile(profile: str | Sequence[str] | None) -> list[InfoTypeAndValue]:
+def cert_profile(profile: str | Sequence[str] | None) -> list[InfoTypeAndValue]:
+    """certProfile for a header; nothing for None."""
     if profile is None:
         return []
     names = [profile] if isinstance(profile, str) else list(profile)
@@ -777,6 +917,7 @@ _ANSWERS = {
     BodyType.CR: BodyType.CP,
     BodyType.P10CR: BodyType.CP,
     BodyType.KUR: BodyType.KUP,
+    BodyType.CCR: BodyType.CCP,
 }
 
 
@@ -851,12 +992,24 @@ def _confirm(
     refusal: BaseException | None,
 ) -> None:
     """certConf -> pkiConf."""
+    item = confirmation(certificate, parsed, request_id, refusal, transaction.library)
+    transaction.round_trip(BodyType.CERT_CONF, [item], pvno=2 if item.hash_alg is None else 3)
+
+
+def confirmation(
+    certificate: bytes,
+    parsed: x509.Certificate,
+    request_id: int,
+    refusal: BaseException | None,
+    library: Library | None,
+) -> CertStatus:
+    """What a certConf says of a certificate; with a hashAlg it takes pvno 3. Source: RFC 9810, 5.3.18."""
     try:
         found = parsed.signature_hash_algorithm
         named = None if found is None else found.name
-        value = _hash(named or "sha512", certificate, transaction.library)
+        value = _hash(named or "sha512", certificate, library)
     except (UnsupportedAlgorithm, ValueError):
-        named, value = None, _hash("sha512", certificate, transaction.library)
+        named, value = None, _hash("sha512", certificate, library)
     status = None
     if refusal is not None:
         failure: FailureInfo | None = FailureInfo.INCORRECT_DATA
@@ -869,13 +1022,12 @@ def _confirm(
             text = ("the client does not trust the issuer of the certificate",)
         status = PKIStatusInfo.make(PKIStatus.REJECTION, *text, failure=failure)
     # A signature algorithm without a hash of its own: name one, which takes pvno 3 (RFC 9810, 5.3.18).
-    item = CertStatus(
+    return CertStatus(
         cert_hash=value,
         cert_req_id=request_id,
         status_info=status,
         hash_alg=algorithm(_SHA512) if named is None else None,
     )
-    transaction.round_trip(BodyType.CERT_CONF, [item], pvno=3 if named is None else 2)
 
 
 def _ca_pubs(answer: Answer) -> tuple[bytes, ...]:
@@ -1081,7 +1233,7 @@ def _asked(
 ) -> Any:
     """The exchange for any genm."""
     with Transaction(waits, context, pending=pending, wait=wait) as transaction:
-        return _told(context, transaction.round_trip(BodyType.GENM, items, _profile(profile)), pending)
+        return _told(context, transaction.round_trip(BodyType.GENM, items, cert_profile(profile)), pending)
 
 
 def _told(context: Context, answer: Answer, pending: Pending) -> Any:

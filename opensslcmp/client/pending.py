@@ -30,7 +30,7 @@ __all__ = ["Pending", "StillWaiting"]
 _FORMAT = "opensslcmp pending"
 _VERSION = 1
 _MAX_BYTES = 1 << 20
-_KINDS = frozenset((BodyType.IR, BodyType.CR, BodyType.P10CR, BodyType.KUR, BodyType.RR, BodyType.GENM))
+_KINDS = frozenset((BodyType.IR, BodyType.CR, BodyType.P10CR, BodyType.KUR, BodyType.CCR, BodyType.RR, BodyType.GENM))
 _SENT = frozenset((*_KINDS, BodyType.CERT_CONF, BodyType.POLL_REQ))
 _POPO = frozenset(("signature", "raVerified", "keyEnc", "none"))
 
@@ -40,7 +40,7 @@ class Pending:
     """A transaction that the server has not finished.
 
     Attributes:
-        kind: body type of its request: IR, CR, P10CR, KUR, RR or GENM.
+        kind: body type of its request: IR, CR, P10CR, KUR, CCR, RR or GENM.
         transaction_id: transactionID.
         server: URL that it began with, without user and password, for people.
         identity: SHA-256 of who we are to the server; the context that resumes it must be the same party.

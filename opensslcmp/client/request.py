@@ -31,10 +31,9 @@ from opensslcmp.context.certificates import facts
 from opensslcmp.context.enrollment import EnrollmentRequest, build_request
 from opensslcmp.enums import BodyType
 
-__all__ = ["asked_extensions", "request_body"]
+__all__ = ["asked_extensions", "is_built_here", "one_request", "request_body"]
 
-_OURS = frozenset((BodyType.IR, BodyType.CR, BodyType.KUR))
-_REQUEST_ID = b"\x02\x01\x00"
+_OURS = frozenset((BodyType.IR, BodyType.CR, BodyType.KUR, BodyType.CCR))
 _RA_VERIFIED = b"\x80\x00"
 _OLD_CERT_ID = b"\x06\x09\x2b\x06\x01\x05\x05\x07\x05\x01\x05"
 _SAN = ObjectIdentifier("2.5.29.17")
@@ -47,25 +46,40 @@ def request_body(request: EnrollmentRequest) -> tuple[BodyType, bytes]:
         OpenSSLError: the key does not sign, or OpenSSL cannot build it.
         ValueError: the key does not sign with the digest that is wished for.
     """
-    key = request.key
-    if (
-        request.body_type not in _OURS
-        or request.popo not in {"signature", "raVerified"}
-        or request.token
-        or key is None
-    ):
+    if not is_built_here(request):
         return build_request(request)
-    cert_request = wrap(0x30, _REQUEST_ID + _template(request, key.public_key_der) + _controls(request))
+    return request.body_type, wrap(0x30, one_request(request))
+
+
+def is_built_here(request: EnrollmentRequest) -> bool:
+    """Whether ``one_request`` can make it."""
+    return (
+        request.body_type in _OURS
+        and request.popo in {"signature", "raVerified"}
+        and not request.token
+        and request.key is not None
+    )
+
+
+def one_request(request: EnrollmentRequest, number: int = 0) -> bytes:
+    """A CertReqMsg (DER) under this certReqId, its proof of possession made.
+
+    Raises:
+        as ``request_body``.
+    """
+    key = request.key
+    assert key is not None
+    cert_request = wrap(0x30, encode(number) + _template(request, key.public_key_der) + _controls(request))
     if request.popo == "raVerified":
         proof = _RA_VERIFIED
     else:
         algorithm = key.signature_algorithm(request.digest)
         proof = wrap(0xA1, algorithm + wrap(0x03, b"\0" + key.sign(cert_request, algorithm)))
-    return request.body_type, wrap(0x30, wrap(0x30, cert_request + proof))
+    return wrap(0x30, cert_request + proof)
 
 
 def _template(request: EnrollmentRequest, public_key: bytes) -> bytes:
-    """CertTemplate: issuer [3], validity [4], subject [5], publicKey [6], extensions [9]."""
+    """CertTemplate: version [0], signingAlg [2], issuer [3], validity [4], subject [5], publicKey [6], extensions [9]."""
     old = request.old_certificate
     issuer, subject = request.issuer, request.subject
     if old is not None:
@@ -73,6 +87,8 @@ def _template(request: EnrollmentRequest, public_key: bytes) -> bytes:
         issuer = about.issuer if issuer is None else issuer
         subject = about.subject if subject is None else subject
     parts = []
+    if request.signing_algorithm is not None:
+        parts += [b"\x80\x01\x02", b"\xa2" + request.signing_algorithm[1:]]
     if issuer is not None:
         parts.append(wrap(0xA3, issuer))
     if (validity := _validity(request)) is not None:

@@ -23,6 +23,7 @@ from opensslcmp.client.exchange import Waits
 from opensslcmp.client.journal import Entry, Journal
 from opensslcmp.client.operations import (
     Confirm,
+    CrossOptions,
     CSROptions,
     EnrollOptions,
     InfoItem,
@@ -32,6 +33,7 @@ from opensslcmp.client.operations import (
 )
 from opensslcmp.client.pending import Pending
 from opensslcmp.client.results import Info, Issued, RequestTemplate, Revoked, RootCaUpdate
+from opensslcmp.client.several import enroll_several
 from opensslcmp.credentials import CertificateSource, Credential, KeySource
 from opensslcmp.enums import RevocationReason
 
@@ -261,6 +263,94 @@ class Session:
             label=label,
         )
         return cast("Issued | Pending", self._bound(result))
+
+    @overload
+    def cross_certify(
+        self,
+        issuer: CertificateSource,
+        certificate: CertificateSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: Literal[True] = True,
+        **options: Unpack[CrossOptions],
+    ) -> Issued: ...
+
+    @overload
+    def cross_certify(
+        self,
+        issuer: CertificateSource,
+        certificate: CertificateSource | None = None,
+        key: KeySource | None = None,
+        *,
+        wait: bool,
+        **options: Unpack[CrossOptions],
+    ) -> Issued | Pending: ...
+
+    def cross_certify(
+        self,
+        issuer: CertificateSource,
+        certificate: CertificateSource | None = None,
+        key: KeySource | None = None,
+        *,
+        password: bytes | None = None,
+        extensions: Iterable[x509.Extension[Any] | x509.ExtensionType] = (),
+        validity: Validity = 365,
+        signing_algorithm: bytes | None = None,
+        implicit_confirm: bool | None = None,
+        confirm: Confirm | None = None,
+        wait: bool = True,
+        label: str | None = None,
+    ) -> Issued | Pending:
+        """A certificate for a CA of ours from another CA (ccr); the context signs as the CA that asks.
+
+        Args:
+            issuer: the other CA's own certificate.
+            certificate, key: of the CA that asks; by default those that the context signs with.
+            extensions: wished, such as nameConstraints and the path length in basicConstraints.
+            validity: wished: two moments, or days from now; a ccr always says.
+            signing_algorithm: AlgorithmIdentifier (DER) that it is to be signed with; None: the one by which the other
+                CA's certificate is signed, where it is self-signed.
+            password, implicit_confirm, confirm, wait, label: as in ``enroll``.
+
+        Source: RFC 9810, 5.3.11, 6.6 and appendix D.6.
+        """
+        result = operations.cross_certify(
+            self._waits,
+            self.context,
+            issuer,
+            certificate,
+            key,
+            password=password,
+            extensions=extensions,
+            validity=validity,
+            signing_algorithm=signing_algorithm,
+            implicit_confirm=implicit_confirm,
+            confirm=confirm,
+            wait=wait,
+            label=label,
+        )
+        return cast("Issued | Pending", self._bound(result))
+
+    def enroll_several(
+        self, orders: Sequence[Order], *, implicit_confirm: bool | None = None, confirm: Confirm | None = None
+    ) -> tuple[Outcome, ...]:
+        """Several certificates by one message: outcomes in the order of the orders, and one that fails ends no other.
+
+        What is granted is confirmed together, by one certConf, and what is put off is waited for. A journal does not know
+        of it: what is not confirmed when we die is revoked by the server. Many servers take one request in a message only;
+        ``enroll_many`` is for these.
+
+        Args:
+            orders: all of kind ``ir`` or all of kind ``cr``, without label and credential; either each names one profile
+                or none does.
+            implicit_confirm, confirm: as in ``enroll``, for all of them.
+
+        Raises:
+            Rejected: the server refused the message as a whole.
+
+        Source: RFC 9810, 5.3.1 to 5.3.4 and 5.3.22.
+        """
+        return enroll_several(self._waits, self.context, orders, implicit_confirm=implicit_confirm, confirm=confirm)
 
     @overload
     def revoke(

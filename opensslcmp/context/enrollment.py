@@ -43,7 +43,7 @@ class EnrollmentRequest:
     """What the context is told.
 
     Attributes:
-        body_type: IR, CR, KUR or P10CR.
+        body_type: IR, CR, KUR, P10CR or CCR.
         key: to be certified; None for P10CR.
         subject, issuer: DER of Names for the template, or None.
         old_certificate: DER, for KUR.
@@ -56,6 +56,7 @@ class EnrollmentRequest:
         digest: hash of the proof's signature, or None for SHA-256.
         token: a regToken control (RFC 4211, 6.1), never shown by repr.
         library: where algorithms come from, by default the process's own.
+        signing_algorithm: AlgorithmIdentifier (DER) that the certificate is to be signed with, for CCR.
     """
 
     body_type: BodyType
@@ -72,6 +73,7 @@ class EnrollmentRequest:
     digest: str | None = None
     token: str | None = field(default=None, repr=False)
     library: Library | None = None
+    signing_algorithm: bytes | None = None
 
 
 _POPO = {
