@@ -34,6 +34,7 @@ from opensslcmp.enums import BodyType
 __all__ = ["asked_extensions", "is_built_here", "one_request", "request_body"]
 
 _OURS = frozenset((BodyType.IR, BodyType.CR, BodyType.KUR, BodyType.CCR))
+_number = lru_cache(maxsize=128)(encode)
 _RA_VERIFIED = b"\x80\x00"
 _OLD_CERT_ID = b"\x06\x09\x2b\x06\x01\x05\x05\x07\x05\x01\x05"
 _SAN = ObjectIdentifier("2.5.29.17")
@@ -69,7 +70,7 @@ def one_request(request: EnrollmentRequest, number: int = 0) -> bytes:
     """
     key = request.key
     assert key is not None
-    cert_request = wrap(0x30, encode(number) + _template(request, key.public_key_der) + _controls(request))
+    cert_request = wrap(0x30, _number(number) + _template(request, key.public_key_der) + _controls(request))
     if request.popo == "raVerified":
         proof = _RA_VERIFIED
     else:
