@@ -5,7 +5,8 @@ They are run on the driver's own connection: SQLAlchemy's execution costs 40 µs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     bindparam,
+    cast,
     delete,
     func,
     insert,
@@ -47,19 +49,26 @@ class Prepared:
         text: SQL, as the driver takes it.
     """
 
-    __slots__ = ("_constants", "_order", "text")
+    __slots__ = ("_constants", "_take", "text")
 
     def __init__(self, statement: Any, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
         self.text: str = str(compiled)
-        self._order: tuple[str, ...] = tuple(compiled.positiontup or ())
+        self._take = _taker(tuple(compiled.positiontup or ()))
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
 
-    def parameters(self, values: Mapping[str, Any]) -> list[Any]:
+    def parameters(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """``values`` in the order in which the driver takes them."""
         if self._constants:
             values = {**self._constants, **values}
-        return [values[name] for name in self._order]
+        return self._take(values)
+
+
+def _taker(order: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """What takes these out of a mapping; in C, where they are several."""
+    if len(order) < 2:
+        return lambda values: tuple([values[name] for name in order])
+    return itemgetter(*order)
 
 
 class Statements:
@@ -71,11 +80,11 @@ class Statements:
 
         t, a, c, r = TRANSACTIONS, ANSWERS, CERTIFICATES, REVOCATIONS
         s, n, o, p = SECRETS, NUMBERS, APPLICATIONS, PUBLICATIONS
-        of_transaction = (a.c.transaction_id == t.c.transaction_id) & (a.c.request_hash == bindparam("request_hash"))
-        self.look = prepared(
-            select(t, a.c.response)
-            .select_from(t.outerjoin(a, of_transaction))
-            .where(t.c.transaction_id == bindparam("id"))
+        self.look = prepared(select(t).where(t.c.transaction_id == bindparam("id")))
+        self.get_answer = prepared(
+            select(a.c.response).where(
+                a.c.transaction_id == bindparam("id"), a.c.request_hash == bindparam("request_hash")
+            )
         )
         self.open_all = prepared(select(func.count()).select_from(t).where(IS_OPEN))
         self.open_own = prepared(
@@ -87,6 +96,7 @@ class Statements:
             update(t)
             .where(t.c.transaction_id == bindparam("id"), t.c.version == bindparam("expected"))
             .values({name: bindparam(name) for name in changed})
+            .values(answers=cast(t.c.answers.op("||")(bindparam("answer", type_=LargeBinary)), LargeBinary))
         )
         self.add_answer = prepared(insert(a))
         self.add_certificate = prepared(insert(c))

@@ -99,6 +99,20 @@ def test_what_is_committed_is_found(store: Store) -> None:
     assert store.open_transactions(b"mac:y")[1] == 0
 
 
+def test_every_answer_of_a_long_transaction_is_found_whatever_its_length(store: Store) -> None:
+    now = transaction(state=TransactionState.WAITING)
+    answers = {bytes([at]) * 32: bytes([at]) * (5000 if at in {2, 9} else at) for at in range(12)}
+    for at, (request_hash, response) in enumerate(answers.items()):
+        before, now = (now, replace(now, version=now.version + 1)) if at else (None, now)
+        store.commit(Change(transaction=now, previous=before, request_hash=request_hash, response=response))
+    before, now = now, replace(now, version=now.version + 1)
+    store.commit(Change(transaction=now, previous=before))  # none, as when its time is up
+    assert {asked: store.look(now.transaction_id, asked) for asked in answers} == {
+        asked: (now, response) for asked, response in answers.items()
+    }
+    assert store.look(now.transaction_id, b"x" * 32) == (now, None)
+
+
 def test_a_transaction_id_is_claimed_once(store: Store) -> None:
     store.commit(Change(transaction=transaction(), certificates=[record(1)]))
     with pytest.raises(Conflict):
@@ -359,7 +373,7 @@ def test_a_batch_is_one_transaction_of_sqlite_with_one_statement_of_each_kind(tm
         for at in (1, 2, 3)
     ]
     assert store.commit_many(changes) == [None] * 3
-    inserts = [f"INSERT INTO {table}" for table in ("transactions", "answers", "certificates")]
+    inserts = [f"INSERT INTO {table}" for table in ("transactions", "certificates")]
     assert said == ["BEGIN IMMEDIATE", *(each for each in inserts for _ in changes), "COMMIT"]
     store.close()
 
