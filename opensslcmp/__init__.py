@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opensslcmp.context.keys import PrivateKey
     from opensslcmp.context.library import Library
     from opensslcmp.context.protection import ProtectionKind, protect_message, verify
-    from opensslcmp.credentials import MacParameters, SharedSecret, Signer
+    from opensslcmp.credentials import KemCredential, MacParameters, SharedSecret, Signer
     from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
     from opensslcmp.errors import (
         BadMessage,
@@ -48,6 +48,7 @@ __all__ = [
     "Info",
     "Issued",
     "Journal",
+    "KemCredential",
     "Library",
     "MacParameters",
     "OpenSSLError",
@@ -93,7 +94,7 @@ _HOMES = {
     "context.library": ("Library",),
     "context.keys": ("PrivateKey",),
     "context.protection": ("ProtectionKind", "protect_message", "verify"),
-    "credentials": ("MacParameters", "SharedSecret", "Signer"),
+    "credentials": ("KemCredential", "MacParameters", "SharedSecret", "Signer"),
     "enums": ("BodyType", "FailureInfo", "PKIStatus", "RevocationReason"),
     "errors": (
         "BadMessage",

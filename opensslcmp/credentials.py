@@ -1,11 +1,20 @@
-"""With what a party proves who it is: a shared secret or a certificate and its private key."""
+"""With what a party proves who it is: a shared secret, or a certificate and its private key, which signs or decapsulates."""
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-__all__ = ["CertificateSource", "Credential", "KeySource", "MacParameters", "Password", "SharedSecret", "Signer"]
+__all__ = [
+    "CertificateSource",
+    "Credential",
+    "KemCredential",
+    "KeySource",
+    "MacParameters",
+    "Password",
+    "SharedSecret",
+    "Signer",
+]
 
 CertificateSource: TypeAlias = Any
 """A certificate: ``cryptography.x509.Certificate``, PEM or DER bytes, or a path."""
@@ -82,4 +91,27 @@ class Signer:
     pss: bool = False
 
 
-Credential: TypeAlias = SharedSecret | Signer
+@dataclass(frozen=True, slots=True)
+class KemCredential:
+    """A certificate of a key encapsulation mechanism, its private key and the chain (RFC 9810, 5.1.3.4).
+
+    Each transaction establishes a secret, under which its messages carry a MAC.
+
+    Args:
+        certificate: of an ML-KEM key, or of an RSA key (RSA-KEM, RFC 9690) with the key usage keyEncipherment.
+        key: its private key, never shown by repr.
+        chain: issuing certificates, the issuer of ``certificate`` first.
+        password: opens an encrypted ``key``, as for ``Signer``; never shown by repr.
+        kdf: ``hkdf-sha256``, ``hkdf-sha384``, ``hkdf-sha512`` or ``kdf3-sha256``.
+        mac: ``hmac-sha256``, ``hmac-sha384``, ``hmac-sha512``, ``kmac128`` or ``kmac256``.
+    """
+
+    certificate: CertificateSource
+    key: KeySource = field(repr=False)
+    chain: Sequence[CertificateSource] = ()
+    password: Password = field(default=None, repr=False)
+    kdf: str = "hkdf-sha256"
+    mac: str = "hmac-sha256"
+
+
+Credential: TypeAlias = SharedSecret | Signer | KemCredential

@@ -136,6 +136,7 @@ static int opensslcmp_process(OSSL_CMP_SRV_CTX *server, const unsigned char *der
 
 #include "crossings_protection.h"
 #include "crossings_cms.h"
+#include "crossings_kem.h"
 #include "crossings_http.h"
 #include "crossings_session.h"
 #include "crossings_config.h"

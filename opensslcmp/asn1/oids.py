@@ -68,6 +68,8 @@ __all__ = [
     "KDF3",
     "KEM_BASED_MAC",
     "KEM_RSA",
+    "KMAC_SHAKE128",
+    "KMAC_SHAKE256",
     "KP_CLIENT_AUTH",
     "KP_CM_CA",
     "KP_CM_KGA",
@@ -75,6 +77,9 @@ __all__ = [
     "KP_SERVER_AUTH",
     "MESSAGE_DIGEST",
     "MGF1",
+    "ML_KEM_512",
+    "ML_KEM_768",
+    "ML_KEM_1024",
     "ORI_KEM",
     "PASSWORD_BASED_MAC",
     "PBKDF2",
@@ -95,6 +100,7 @@ __all__ = [
     "RSAES_OAEP",
     "RSASSA_PSS",
     "RSA_ENCRYPTION",
+    "RSA_KEM_SPKI",
     "SHA1",
     "SHA224",
     "SHA256",
@@ -210,6 +216,12 @@ ORI_KEM = "1.2.840.113549.1.9.16.13.3"
 PWRI_KEK = "1.2.840.113549.1.9.16.3.9"
 RSAES_OAEP = "1.2.840.113549.1.1.7"
 KEM_RSA = "1.0.18033.2.2.4"
+RSA_KEM_SPKI = "1.2.840.113549.1.9.16.3.14"
+ML_KEM_512 = "2.16.840.1.101.3.4.4.1"
+ML_KEM_768 = "2.16.840.1.101.3.4.4.2"
+ML_KEM_1024 = "2.16.840.1.101.3.4.4.3"
+KMAC_SHAKE128 = "2.16.840.1.101.3.4.2.19"
+KMAC_SHAKE256 = "2.16.840.1.101.3.4.2.20"
 KDF2 = "1.3.133.16.840.9.44.1.1"
 KDF3 = "1.3.133.16.840.9.44.1.2"
 HKDF_SHA256 = "1.2.840.113549.1.9.16.3.28"
@@ -321,9 +333,9 @@ _NAMES = {
             f"{hash_}-{bits}{how}" for hash_ in ("sha2", "shake") for bits in (128, 192, 256) for how in "sf"
         )
     },
-    "2.16.840.1.101.3.4.4.1": "id-alg-ml-kem-512",
-    "2.16.840.1.101.3.4.4.2": "id-alg-ml-kem-768",
-    "2.16.840.1.101.3.4.4.3": "id-alg-ml-kem-1024",
+    ML_KEM_512: "id-alg-ml-kem-512",
+    ML_KEM_768: "id-alg-ml-kem-768",
+    ML_KEM_1024: "id-alg-ml-kem-1024",
     "1.3.132.0.33": "secp224r1",
     "1.2.840.10045.3.1.7": "secp256r1",
     "1.3.132.0.34": "secp384r1",
@@ -342,8 +354,8 @@ _NAMES = {
     HMAC_SHA384: "id-hmacWithSHA384",
     HMAC_SHA512: "id-hmacWithSHA512",
     "1.3.6.1.5.5.8.1.2": "hMAC-SHA1",
-    "2.16.840.1.101.3.4.2.19": "id-KmacWithSHAKE128",
-    "2.16.840.1.101.3.4.2.20": "id-KmacWithSHAKE256",
+    KMAC_SHAKE128: "id-KmacWithSHAKE128",
+    KMAC_SHAKE256: "id-KmacWithSHAKE256",
     "2.16.840.1.101.3.4.1.2": "id-aes128-CBC",
     "2.16.840.1.101.3.4.1.42": "id-aes256-CBC",
     "2.16.840.1.101.3.4.1.6": "id-aes128-GCM",
@@ -356,6 +368,7 @@ _NAMES = {
     PWRI_KEK: "id-alg-PWRI-KEK",
     RSAES_OAEP: "id-RSAES-OAEP",
     KEM_RSA: "id-kem-rsa",
+    RSA_KEM_SPKI: "id-rsa-kem-spki",
     KDF2: "id-kdf-kdf2",
     KDF3: "id-kdf-kdf3",
     HKDF_SHA384: "id-alg-hkdf-with-sha384",

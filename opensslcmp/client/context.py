@@ -22,9 +22,11 @@ from cryptography import x509
 
 from opensslcmp.asn1 import NULL_DN, Limits, Message
 from opensslcmp.client.failover import Retry, Servers
-from opensslcmp.context.certificates import Trust, facts, load_certificate, load_certificates
+from opensslcmp.context.certificates import Trust, facts, load_certificate, load_certificates, same_name
+from opensslcmp.context.kem import is_kem_key
 from opensslcmp.context.library import Library, Providers
 from opensslcmp.context.protection import (
+    KemVerifier,
     MacLimits,
     ProtectionKind,
     Protector,
@@ -42,6 +44,7 @@ __all__ = ["Context", "NameSource", "name_from"]
 NameSource: TypeAlias = x509.Name | str | bytes
 """A distinguished name: ``cryptography``'s, RFC 4514 text, ``/CN=...`` as ``openssl`` writes it, or DER."""
 
+_KEY_ENCIPHERMENT = 0x2000
 Certificates: TypeAlias = "Iterable[CertificateSource] | CertificateSource"
 
 
@@ -52,11 +55,13 @@ class Context:
         server: URL, such as ``http://ca.example/.well-known/cmp``; may be None where sessions get a transport of their own.
         servers: URLs of several servers with one state, the one to ask first first; instead of ``server``.
         retry: how often a message is sent until it is answered; by default five times with several servers, else once.
-        credential: ``SharedSecret`` or ``Signer``; None only with ``unprotected_requests``.
+        credential: ``SharedSecret``, ``Signer`` or ``KemCredential``; None only with ``unprotected_requests``.
         trusted: anchors for the signatures of the server. Without them, and without ``pinned``, only a MAC is accepted.
         untrusted: intermediates that help to build paths.
         crls: revocation lists that the signer's path is checked against.
         pinned: the only certificate that may sign answers; no path is built.
+        kem_certificate: the server's, when it is known to have a KEM key: answers are to be protected by that. A server that asks
+            for it names its own, which is trusted as a signer's is.
         certificates_trusted: anchors for the *new* certificate, checked before it is confirmed (``-out_trusted``).
         check_certificate: before a new certificate is confirmed it must be in force, hold the subject and the alternative names
             that were asked for, unless the server granted with modifications, and be signed by its issuer, where that one
@@ -110,6 +115,7 @@ class Context:
         untrusted: Certificates = (),
         crls: Iterable[Any] = (),
         pinned: CertificateSource | None = None,
+        kem_certificate: CertificateSource | None = None,
         certificates_trusted: Certificates = (),
         check_certificate: bool = True,
         expected_sender: NameSource | None = None,
@@ -191,6 +197,7 @@ class Context:
         self.extra_certificates: tuple[bytes, ...] = _load(extra_certificates)
         self.pinned: bytes | None = None if pinned is None else load_certificate(pinned)
         self.trust = Trust(self.trusted, crls=crls, untrusted=self.untrusted, library=library) if self.trusted else None
+        self.kem_chain: tuple[bytes, ...] = () if kem_certificate is None else self._kem_chain(kem_certificate)
         new_anchors = _load(certificates_trusted)
         self.certificate_trust = Trust(new_anchors, untrusted=self.untrusted, library=library) if new_anchors else None
         self.check_certificate = check_certificate
@@ -239,11 +246,40 @@ class Context:
         certificate = self.own_certificate
         return NULL_DN if certificate is None else facts(certificate).issuer
 
+    def _kem_chain(self, source: CertificateSource) -> tuple[bytes, ...]:
+        certificate = load_certificate(source)
+        if not is_kem_key(facts(certificate).spki):
+            raise ValueError("kem_certificate is of no KEM key")
+        # Given by who configures us, it is trusted as it is, as a pinned one.
+        return (certificate,)
+
+    def kem_server(self, message: Message) -> tuple[bytes, ...]:
+        """The path of the KEM certificate that a server without other means names in an answer without protection.
+
+        Returns:
+            the certificate first; nothing when the answer names none that we trust.
+
+        Source: RFC 9810, appendix E.
+        """
+        if self.trust is None and self.pinned is None:
+            return ()
+        for certificate in message.extra_certs[:1]:
+            with contextlib.suppress(ProtectionError):
+                about = facts(certificate)
+                usable = about.key_usage is None or bool(about.key_usage & _KEY_ENCIPHERMENT)
+                if not is_kem_key(about.spki) or not usable or not same_name(message.sender or b"", about.subject):
+                    continue
+                if self.pinned is not None:
+                    return (certificate,) if certificate == self.pinned else ()
+                if self.trust is not None:
+                    return self.trust.path(certificate, message.extra_certs[1:])
+        return ()
+
     @property
     def own_certificate(self) -> bytes | None:
-        """DER of the certificate we sign with; None for a shared secret."""
+        """DER of the certificate we protect messages with; None for a shared secret."""
         protector = self.protector
-        if protector is None or protector.kind is not ProtectionKind.SIGNATURE or not protector.certificates:
+        if protector is None or protector.kind is ProtectionKind.MAC or not protector.certificates:
             return None
         return protector.certificates[0]
 
@@ -335,11 +371,12 @@ class Context:
             for server in self.servers
         ]
 
-    def verify(self, message: Message, candidates: Iterable[bytes] = ()) -> Verified:
+    def verify(self, message: Message, candidates: Iterable[bytes] = (), kem: KemVerifier | None = None) -> Verified:
         """Who protected an answer; kind NONE when nobody did.
 
         Args:
             candidates: certificates that signed earlier answers of the transaction.
+            kem: who it was by a KEM-based MAC; None: none is accepted.
 
         Raises:
             ProtectionError: the protection is not valid, or not of someone we trust.
@@ -349,7 +386,7 @@ class Context:
         secrets: Callable[[bytes], SharedSecret | None] | None = None
         secret = self._secret
         if secret is not None:
-            if message.sender_kid is None and message.mac is not None:
+            if message.sender_kid is None and message.mac is not None and kem is None:
                 # Peers without a reference of their own leave senderKID out; the MAC is over the bytes as they came.
                 header = dataclasses.replace(message.header, sender_kid=secret.reference)
                 message = dataclasses.replace(message, header=header)
@@ -365,6 +402,7 @@ class Context:
             secrets=secrets,
             trust=trust,
             pinned=self.pinned,
+            kem=kem,
             limits=self.mac_limits,
             check_key_usage=not self.ignore_key_usage,
             require_sender_kid=False,

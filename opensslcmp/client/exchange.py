@@ -32,16 +32,21 @@ from opensslcmp.asn1 import (
     CertRepMessage,
     ErrorMsgContent,
     InfoTypeAndValue,
+    KemCiphertextInfo,
     Message,
     PKIStatusInfo,
     PollReq,
     RevRepContent,
     admit,
     assemble,
+    decode,
+    decode_info,
     directory_name,
     encode,
     encode_body,
+    encode_info,
     header_parts,
+    oids,
     protected_part,
     wrap,
 )
@@ -49,6 +54,8 @@ from opensslcmp.client.context import Context
 from opensslcmp.client.failover import deliver, may_come_again
 from opensslcmp.client.journal import Entry, Journal, State
 from opensslcmp.client.pending import Pending, StillWaiting
+from opensslcmp.context.certificates import facts, same_name
+from opensslcmp.context.kem import KemProtector, KemSecret, encapsulate, verify_kem
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.library import Library
 from opensslcmp.context.protection import MacProtector, ProtectionKind, Verified, fresh_bytes, protect
@@ -128,6 +135,13 @@ def _general_name(name: bytes) -> bytes:
     return encode(directory_name(name))
 
 
+class _EncapsulateFirst(Exception):
+    """The server protects its answers with a KEM key, and needs a ciphertext for it; ``chain`` is its certificate's path."""
+
+    def __init__(self, chain: tuple[bytes, ...]) -> None:
+        self.chain = chain
+
+
 class Transaction:
     """One transaction, from its first request to its last answer; as a context manager it tells the peer when it breaks off.
 
@@ -145,6 +159,9 @@ class Transaction:
         "_context",
         "_deadline",
         "_entry",
+        "_kem",
+        "_kem_info",
+        "_kem_secret",
         "_nonces",
         "_open",
         "_patient",
@@ -202,11 +219,19 @@ class Transaction:
             self._open = self._waiting is not None or pending.asked is BodyType.CERT_CONF
         else:
             self.transaction_id = fresh_bytes(16, context.library)
+        self._kem: bytes | None = None
+        self._kem_info: KemCiphertextInfo | None = None
+        self._kem_secret: KemSecret | None = None
         if isinstance(protector, MacProtector):
             if self._salt is None:
                 self._salt = protector.fresh_salt()
             protector = protector.of_one_transaction(self._salt)
+        elif isinstance(protector, KemProtector) and pending is not None and pending.kem is not None:
+            self._kem = pending.kem
+            protector = protector.of_one_transaction(decode(KemCiphertextInfo, pending.kem), self.transaction_id)
         self._protector = protector
+        if context.kem_chain:
+            self._encapsulate(context.kem_chain)
 
     def __enter__(self) -> Transaction:
         return self
@@ -283,6 +308,7 @@ class Transaction:
             peer_nonce=self._peer_nonce,
             signer=self._signer[0] if self._signer else None,
             salt=self._salt,
+            kem=self._kem,
             recipient=self._recipient,
         )
 
@@ -334,6 +360,10 @@ class Transaction:
         context = self._context
         protector = self._protector
         nonce = fresh_bytes(16, context.library)
+        if self._kem_info is not None:
+            general_info = (*general_info, encode_info(oids.IT_KEM_CIPHERTEXT_INFO, self._kem_info))
+        if self._kem_secret is not None or (protector is not None and protector.kind is ProtectionKind.KEM):
+            pvno = 3
         before, after = header_parts(
             pvno=pvno,
             sender=_general_name(_NULL_DN if context.protector is None else context.protector.sender_name),
@@ -364,9 +394,78 @@ class Transaction:
         general_info: Sequence[InfoTypeAndValue] = (),
         pvno: int = 2,
     ) -> Answer:
+        if self._protector is not None and self._protector.kind is ProtectionKind.KEM and self._kem is None:
+            self._agree()
         request = self._message(body_type, body, general_info, pvno)
         self._record(body_type, request, State.OPEN)
-        return self._send(request, accept)
+        try:
+            return self._send(request, accept)
+        except _EncapsulateFirst as wanted:
+            if self._kem_secret is not None or self._open:
+                raise ProtectionError(
+                    "the server asks for another KEM ciphertext", FailureInfo.WRONG_INTEGRITY
+                ) from None
+            self._finish(State.FAILED, "the server asks for a KEM ciphertext")
+            chain = wanted.chain
+        # A server that remembers transactionIDs has met this one.
+        self.transaction_id, self._nonces, self._peer_nonce, self._kem = fresh_bytes(16, self.library), (), None, None
+        self._protector = self._context.protector if self._protector is not None else None
+        if isinstance(self._protector, MacProtector):
+            self._protector = self._protector.of_one_transaction(self._salt)
+        self._encapsulate(chain)
+        return self._exchange(body_type, body, accept, general_info, pvno)
+
+    # -- KEM-based MACs --------------------------------------------------------------------------------------------
+
+    def _encapsulate(self, chain: tuple[bytes, ...]) -> None:
+        """For the server, which protects its answers with what is in it (RFC 9810, appendix E)."""
+        self._kem_info, secret = encapsulate(facts(chain[0]).spki, library=self.library)
+        self._kem_secret = KemSecret(secret, self.transaction_id, chain)
+
+    def _agree(self) -> None:
+        """Ask for a KEM ciphertext, and protect what follows with what is in it (RFC 9810, appendix E).
+
+        Neither message is protected: who puts in another ciphertext gets a request that nobody can verify.
+        """
+        context, own = self._context, self._context.protector
+        assert isinstance(own, KemProtector)
+        nonce = fresh_bytes(16, self.library)
+        before, after = header_parts(
+            pvno=3,
+            sender=_general_name(own.sender_name),
+            recipient=_general_name(self._recipient),
+            second=int(time.time()),
+            transaction_id=self.transaction_id,
+            sender_nonce=nonce,
+            recip_nonce=None,
+        )
+        body = encode_body(BodyType.GENM, [encode_info(oids.IT_KEM_CIPHERTEXT_INFO)])
+        part = protected_part(wrap(0x30, before + after), BodyType.GENM, body)
+        request = assemble(part, None, (*own.certificates, *context.extra_certificates))
+        answer, self._server, _ = deliver(self._waits, context, request, self._remaining, self._server, 0)
+        message = admit(answer, limits=context.limits, accept=frozenset((BodyType.GENP, BodyType.ERROR)))
+        if message.transaction_id != self.transaction_id or message.recip_nonce != nonce:
+            raise BadMessage(FailureInfo.BAD_REQUEST, "the KEM ciphertext belongs to another transaction")
+        if isinstance(content := message.content(), ErrorMsgContent):
+            raise ProtectionError(
+                f"no KEM ciphertext; unauthenticated, the answer says: {Rejected(*_refusal(content.pki_status_info))}"
+            )
+        item = next((each for each in content if each.oid == oids.IT_KEM_CIPHERTEXT_INFO), None)
+        info = None if item is None else decode_info(item)
+        if item is None or info is None:
+            raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "the answer holds no KEM ciphertext")
+        self._protector = own.of_one_transaction(info, self.transaction_id)
+        self._kem, self._peer_nonce = item.value_der, message.sender_nonce
+        if self._kem_secret is None and (chain := context.kem_server(message)):
+            self._encapsulate(chain)
+
+    def _verify_kem(self, message: Message) -> Verified:
+        secret = self._kem_secret
+        if secret is None:
+            raise ProtectionError("a KEM-based MAC, and nothing was encapsulated", FailureInfo.BAD_MESSAGE_CHECK)
+        if message.sender is None or not same_name(message.sender, facts(secret.chain[0]).subject):
+            raise ProtectionError("sender is not the subject of the KEM certificate", FailureInfo.BAD_MESSAGE_CHECK)
+        return verify_kem(message, secret, self.library)
 
     def _send(self, request: bytes, accept: frozenset[BodyType]) -> Answer:
         """The answer to a message, which may have been sent before: nothing but these bytes is ever sent in its place."""
@@ -382,6 +481,7 @@ class Transaction:
                 continue  # it was not processed, and its answer is none to follow
             break
         self._peer_nonce = message.sender_nonce
+        self._kem_info = None
         if verified.certificate is not None and not self._context.no_cache_extra_certs:
             self._signer = (verified.certificate,)
         return Answer(message, content, verified)
@@ -389,6 +489,10 @@ class Transaction:
     def _check(self, message: Message) -> tuple[Any, Verified]:
         if message.body_type is BodyType.ERROR and message.protection is None and not self._context.unprotected_errors:
             content = message.content()
+            if FailureInfo.WRONG_INTEGRITY in content.pki_status_info.failures and (
+                chain := self._context.kem_server(message)
+            ):
+                raise _EncapsulateFirst(chain)
             claim = Rejected(*_refusal(content.pki_status_info))
             raise ProtectionError(f"the answer is an error message without protection, which says: {claim}")
         # An error message for a request that could not be read echoes nothing (RFC 9483, 3.6.4).
@@ -401,7 +505,8 @@ class Transaction:
         if self._peer_nonce is not None and message.sender_nonce == self._peer_nonce:
             raise BadMessage(FailureInfo.BAD_SENDER_NONCE, "the answer repeats a senderNonce")
         try:
-            verified = self._context.verify(message, self._signer)
+            kem = None if self._kem_secret is None else self._verify_kem
+            verified = self._context.verify(message, self._signer, kem)
             if verified.kind is ProtectionKind.NONE:
                 raise ProtectionError("the answer is not protected", FailureInfo.WRONG_INTEGRITY)
         except ProtectionError as error:

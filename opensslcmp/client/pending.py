@@ -63,6 +63,7 @@ class Pending:
         peer_nonce: senderNonce of the last answer.
         signer: certificate (DER) that signed it.
         salt: of our MACs; it stands in every message.
+        kem: the KemCiphertextInfo (DER) that our KEM-based MACs are made with, which only our key opens.
         recipient: DER of the Name in our headers.
         answer: the message that brought the certificate, once it is here.
         refusal: why we refused that certificate; None when we did not.
@@ -95,6 +96,7 @@ class Pending:
     peer_nonce: bytes | None = field(default=None, repr=False)
     signer: bytes | None = field(default=None, repr=False)
     salt: bytes | None = field(default=None, repr=False)
+    kem: bytes | None = field(default=None, repr=False)
     recipient: bytes = field(default=b"", repr=False)
     answer: bytes | None = field(default=None, repr=False)
     refusal: str | None = None
@@ -303,6 +305,7 @@ _FIELDS = {
     "peer_nonce": _octets(1, 256),
     "signer": _octets(1, 100_000),
     "salt": _octets(0, 1000),
+    "kem": _octets(1, 10_000),
     "recipient": _octets(2, 10_000),
     "answer": _octets(1, _MAX_BYTES),
     "refusal": _text(2000),

@@ -56,11 +56,12 @@ from opensslcmp.context.keys import (
     verify_signature,
 )
 from opensslcmp.context.library import Library, native
-from opensslcmp.credentials import Credential, MacParameters, SharedSecret, Signer
+from opensslcmp.credentials import Credential, KemCredential, MacParameters, SharedSecret, Signer
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import ProtectionError
 
 __all__ = [
+    "KemVerifier",
     "MacLimits",
     "MacProtector",
     "ProtectionKind",
@@ -85,6 +86,8 @@ class ProtectionKind(Enum):
     NONE = "none"
     MAC = "mac"
     SIGNATURE = "signature"
+    KEM = "kem"
+    """A MAC under a secret that was encapsulated to the sender's certificate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +121,9 @@ _DEARER = {
     "pbm": {"SHA384": 3, "SHA512": 3, "SHA3-224": 4, "SHA3-256": 4, "SHA3-384": 4, "SHA3-512": 4},
     "pbmac1": {"SHA384": 2, "SHA512": 2, "SHA3-224": 4, "SHA3-256": 4, "SHA3-384": 4, "SHA3-512": 4},
 }
+
+KemVerifier: TypeAlias = "Callable[[Message], Verified]"
+"""Who protected a message with a KEM-based MAC; raises ProtectionError."""
 
 SecretSource: TypeAlias = Callable[[bytes], SharedSecret | bytes | None]
 """Asked with a reference (senderKID), answers with its secret or None."""
@@ -306,7 +312,7 @@ class Protector(Protocol):
 
     @property
     def kind(self) -> ProtectionKind:
-        """MAC or SIGNATURE."""
+        """MAC, SIGNATURE or KEM."""
 
     @property
     def sender_name(self) -> bytes:
@@ -482,6 +488,10 @@ def protector_for(credential: Credential | Protector, library: Library | None = 
         return MacProtector(credential, library=library)
     if isinstance(credential, Signer):
         return SignatureProtector(credential, library=library)
+    if isinstance(credential, KemCredential):
+        from opensslcmp.context.kem import KemProtector
+
+        return KemProtector(credential, library=library)
     return credential
 
 
@@ -585,6 +595,7 @@ def verify(
     secrets: SecretSource | None = None,
     trust: Trust | None = None,
     pinned: bytes | None = None,
+    kem: KemVerifier | None = None,
     limits: MacLimits = _DEFAULT_LIMITS,
     at: datetime | float | None = None,
     check_key_usage: bool = True,
@@ -602,6 +613,7 @@ def verify(
         secrets: secrets by reference; None: no MAC is accepted.
         trust: checks the signer's path; None: no signature is accepted but that of ``pinned``.
         pinned: DER of the only certificate that is accepted, without a path.
+        kem: who it was by a KEM-based MAC; None: none is accepted.
         limits: bounds of MACs.
         at: the time that counts for the path, by default now.
         check_key_usage: keyUsage must allow digitalSignature.
@@ -640,7 +652,9 @@ def verify(
             library=library,
         )
     if oid in {oids.DH_BASED_MAC, oids.KEM_BASED_MAC}:
-        raise ProtectionError(f"{oids.name_of(oid)} is not supported", FailureInfo.BAD_ALG)
+        if kem is None or oid == oids.DH_BASED_MAC:
+            raise ProtectionError(f"{oids.name_of(oid)} is not supported", FailureInfo.BAD_ALG)
+        return kem(message)
     if trust is None and pinned is None:
         raise ProtectionError("signature protection is not accepted here", FailureInfo.WRONG_INTEGRITY)
     algorithm_der = der(identifier)

@@ -402,7 +402,7 @@ def audit_line(event: Event, number: int) -> bytes:
     elif requester.kind is ProtectionKind.MAC:
         values["credential"], values["reference"] = "mac", _text(requester.reference or b"")
     else:
-        values["credential"] = "signature"
+        values["credential"] = requester.kind.value
         values["subject"], values["serial"] = _subject(requester.certificate or b"")
     if event.ra:
         values["ra"] = True

@@ -125,6 +125,7 @@ class CA:
         self.chain = tuple(chain)
         self.store = store
         self.secrets = SecretBook(store, sealer, clock=clock)
+        self.sealer = sealer
         self.settings = settings
         self.generation = generation
         self.profiles = {profile.name: _located(profile, settings, generation) for profile in profiles}
@@ -615,6 +616,7 @@ def open_responder(
             Approval(ca, ca.store) if (said.approval == "manual" if approval is None else approval) else ca,
             ca.store,
             signer or ca.signer,
+            sealer=ca.sealer,
             secrets=ca.secrets.find,
             rotating=ca.secrets.rotating,
             trust=Trust([*ca.anchors, *anchors], untrusted=ca.chain),

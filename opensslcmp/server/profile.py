@@ -66,6 +66,15 @@ _KEY_TYPES = {
         (hash_, bits, how) for hash_ in ("sha2", "shake") for bits in (128, 192, 256) for how in "sf"
     )
 }
+_ENCRYPTING = {
+    "x25519": ("1.3.101.110", "keyAgreement"),
+    "x448": ("1.3.101.111", "keyAgreement"),
+    "ml-kem-512": ("2.16.840.1.101.3.4.4.1", "keyEncipherment"),
+    "ml-kem-768": ("2.16.840.1.101.3.4.4.2", "keyEncipherment"),
+    "ml-kem-1024": ("2.16.840.1.101.3.4.4.3", "keyEncipherment"),
+}
+"""Keys that sign nothing, and the key usage that their certificates have (RFC 8410, 5; RFC 9935, 3)."""
+_KEY_TYPES |= {oid: kind for kind, (oid, _) in _ENCRYPTING.items()}
 KEY_ALGORITHMS = {
     "rsa": bytes.fromhex("300d06092a864886f70d0101010500"),
     **{
@@ -188,7 +197,8 @@ class IssuingProfile:
         subject_pattern: regular expression that the whole subject must match, written as RFC 4514 does. Mind the escapes:
             ``[^,]*`` matches a backslash before a comma that is part of a value; ``subjects`` has no such trap.
         update_keeps_names: a key update may not change subject or subjectAltName.
-        key_types: ``rsa``, ``ec:CURVE``, ``ed25519``, ``ed448``, ``ml-dsa-44``...
+        key_types: ``rsa``, ``ec:CURVE``, ``ed25519``, ``ed448``, ``ml-dsa-44``...; ``x25519``, ``x448``, ``ml-kem-512``... sign
+            nothing, and get the key usage that fits them.
         min_rsa_bits, max_rsa_bits: of RSA keys.
         validity_days: what is given to who asks for nothing.
         max_validity_days: what is given at most.
@@ -392,7 +402,12 @@ class IssuingProfile:
         if wanted:
             raise Rejected(FailureInfo.UNACCEPTED_EXTENSION, f"extension {next(iter(wanted))} is not issued here")
         try:
-            result = [self._constraints(basic, changes), self._usage(usage), _extension(_SKI, identifier), *more]
+            result = [
+                self._constraints(basic, changes),
+                self._usage(usage, public_key),
+                _extension(_SKI, identifier),
+                *more,
+            ]
             if (chosen := self._extended(extended)) is not None:
                 result.append(chosen)
             if san is not None:
@@ -430,11 +445,14 @@ class IssuingProfile:
         value = wrap(0x30, b"\x01\x01\xff" + encode(length))
         return _extension(_BASIC_CONSTRAINTS, value, critical=True)
 
-    def _usage(self, requested: Extension | None) -> Extension:
+    def _usage(self, requested: Extension | None, public_key: bytes) -> Extension:
+        _, only = _ENCRYPTING.get(_kind_of(public_key)[0], (None, None))
         if self.ca:
+            if only is not None:
+                raise Rejected(_TEMPLATE, "a CA's key signs")
             return self._usage_of_a_ca(requested)
         if requested is None:
-            return _extension(_KEY_USAGE, key_usage(*self.key_usage), critical=True)
+            return _extension(_KEY_USAGE, key_usage(*(self.key_usage if only is None else (only,))), critical=True)
         octets = decode_der(BitString, requested.extn_value).as_bytes()
         if len(octets) > 2:
             raise Rejected(_TEMPLATE, "a keyUsage with bits that have no name")
@@ -443,6 +461,8 @@ class IssuingProfile:
             raise Rejected(_TEMPLATE, "keyCertSign and cRLSign are for CAs")
         if not value:
             raise Rejected(_TEMPLATE, "an empty keyUsage")
+        if only is not None and value != 0x8000 >> _USAGES.index(only):
+            raise Rejected(_TEMPLATE, f"a key of this type is for {only} only")
         self._check_usage(value)
         return _extension(_KEY_USAGE, requested.extn_value, critical=True)
 

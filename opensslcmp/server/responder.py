@@ -40,6 +40,7 @@ from cryptography.hazmat.asn1 import TLV
 from opensslcmp.asn1 import (
     NULL_DN,
     ErrorMsgContent,
+    KemBMParameter,
     Limits,
     Message,
     PKIHeader,
@@ -55,6 +56,7 @@ from opensslcmp.asn1 import (
 )
 from opensslcmp.client.announcements import ANNOUNCEMENTS, Announcement
 from opensslcmp.context.certificates import Trust, facts
+from opensslcmp.context.kem import KemProtector
 from opensslcmp.context.protection import (
     MacLimits,
     MacProtector,
@@ -66,7 +68,7 @@ from opensslcmp.context.protection import (
     protector_for,
     verify,
 )
-from opensslcmp.credentials import SharedSecret, Signer
+from opensslcmp.credentials import KemCredential, SharedSecret, Signer
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 from opensslcmp.server.announcements import Ears, Unheard
@@ -75,6 +77,7 @@ from opensslcmp.server.delay import Handler, poll
 from opensslcmp.server.enrollment import confirm, enroll
 from opensslcmp.server.events import Decision, Event, Observer, decision_of
 from opensslcmp.server.information import inform
+from opensslcmp.server.kem import Agreements, asks_for_ciphertext
 from opensslcmp.server.nested import unwrap_nested
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.policy import LabelPolicy, Policy, Question, ask
@@ -91,7 +94,7 @@ from opensslcmp.server.rules import (
     short_hash,
     signer_key,
 )
-from opensslcmp.server.secret_book import FoundSecret
+from opensslcmp.server.secret_book import FoundSecret, Sealer
 from opensslcmp.server.store import (
     CertificateRecord,
     CertificateState,
@@ -187,11 +190,15 @@ class Responder:
     Args:
         authority: decides.
         store: remembers.
-        signer: signs the answers to signed requests, and errors for strangers.
+        signer: signs the answers to signed requests, and errors for strangers. A ``KemCredential`` signs nothing: who is not
+            answered under a shared secret is told to encapsulate to it first.
         secrets: finds shared secrets by reference; None: no MAC is accepted.
         rotating: whether two secrets are accepted under some reference at present; then each MAC that does not verify is
             computed twice, whatever its reference, so that nobody learns from the time which references there are.
-        trust: whose certificates may sign requests; None: no signature is accepted.
+        trust: whose certificates may sign requests, or get a KEM ciphertext; None: no signature is accepted.
+        kem: protects the answers to who sends a KEM ciphertext; by default ``signer`` when it is one.
+        sealer: seals what is encapsulated to a requester until its transaction is over, ``Vault`` does; None: only this
+            process goes on with such a transaction.
         profile: which rules are checked.
         cross_certification: which CAs may ask for cross-certification (ccr); None: nobody may.
         policy: who may ask; None: everybody with a credential that is known.
@@ -223,8 +230,10 @@ class Responder:
         self,
         authority: Authority,
         store: Store,
-        signer: Signer | Protector,
+        signer: Signer | KemCredential | Protector,
         *,
+        kem: KemCredential | None = None,
+        sealer: Sealer | None = None,
         secrets: Callable[[bytes], FoundSecret | None] | None = None,
         rotating: Callable[[], bool] | None = None,
         trust: Trust | None = None,
@@ -261,6 +270,10 @@ class Responder:
         if announcements is not None:
             self._accept |= ANNOUNCEMENTS
         self._signer = protector_for(signer)
+        kem_protector = self._signer if isinstance(self._signer, KemProtector) else None
+        if kem is not None:
+            kem_protector = KemProtector(kem)
+        self._agreements = Agreements(sealer, kem_protector, wait_seconds + retention_seconds)
         self._secrets = secrets
         self._rotating = rotating
         self._ras = frozenset(registration_authorities)
@@ -375,6 +388,8 @@ class Responder:
         if transaction_id is None:
             profile.check(Stage.HEADER, Check(message, peer, now, profile))
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "no transactionID")
+        if message.protection is None and asks_for_ciphertext(message):
+            return self._encapsulate(message, peer, now, way)
         if message.body_type is BodyType.NESTED:
             check = Check(message, peer, now, profile)
             self._identify(check, way)
@@ -428,6 +443,42 @@ class Responder:
                 except Conflict:
                     continue
         raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is busy; try again later")
+
+    def _encapsulate(self, message: Message, peer: Peer, now: float, way: _Way) -> bytes:
+        """The genp without protection that brings a KEM ciphertext (RFC 9810, appendix E)."""
+        check = Check(message, peer, now, self._profile(peer), kem_question=True)
+        check.profile.check(Stage.HEADER, check)
+        request_hash = hashlib.sha256(message.der).digest()
+        place = self._agreements.place(message.transaction_id or b"")
+        address, claim = peer.address, b""
+        if self._throttle is not None:
+            claim = claim_of(message)
+            self._throttle.check(address, claim)
+        with self.store.claim(place):
+            known, response = self.store.look(place, request_hash)
+            if response is not None:
+                return response
+            if known is not None or self.store.look(message.transaction_id or b"", b"")[0] is not None:
+                raise BadMessage(FailureInfo.TRANSACTION_ID_IN_USE, "this transactionID is in use")
+            if self._throttle is not None:
+                self._throttle.failed(address, claim)  # until a message that it protects verifies
+            try:
+                check.verified = self._agreements.requester(message, self.trust, now)
+                self._know_signer(check)
+                check.profile.check(Stage.REQUESTER, check)
+                way.nonce = fresh_bytes(16)
+                body, remembered = self._agreements.encapsulate(message, check.verified, way.nonce, now)
+            except ProtectionError as error:
+                logger.info("no KEM ciphertext: %s", error)
+                text = _CREDENTIAL_TEXTS.get(error.failure, "the certificate is not accepted")
+                raise BadMessage(error.failure, text) from None
+            way.answer, way.turn = Answer(body_type=BodyType.GENP, body=body), None
+            response = self._unprotected(way.answer, now, way.header, way.nonce)
+            try:
+                self.store.commit(remembered(request_hash, response))
+            except Conflict:
+                raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is busy; try again later") from None
+        return response
 
     def _process(
         self, message: Message, peer: Peer, now: float, way: _Way, request_hash: bytes, outside: _Outside
@@ -511,11 +562,15 @@ class Responder:
         """
         profile, message = check.profile, check.message
         way.profile = profile
+        if isinstance(message.mac, KemBMParameter):
+            check.agreement = self._agreements.agreed(self.store, message.transaction_id or b"")
         try:
             profile.check(Stage.HEADER, check)
         except BadMessage:
             self._choose_protector(check, way)
             raise
+        if self._agreements.own is not None:
+            way.protector = self._kem_protector(check)
         if known is not None:
             check.verified = known
             if known.kind is ProtectionKind.MAC:
@@ -527,12 +582,14 @@ class Responder:
         else:
             self._verify(check)
         verified = check.verified
-        if verified.kind is ProtectionKind.MAC:
-            way.protector = self._mac_protector(check)
-        else:
+        if verified.kind is not ProtectionKind.MAC:
             self._know_signer(check)
             way.ra = check.ra
-            way.protector = self._signer
+            way.protector = way.protector or self._signer
+        elif way.protector is None:
+            way.protector = self._mac_protector(check)
+        if way.protector.kind is ProtectionKind.KEM:
+            self._agreements.remember(message, verified, self.store, check.now)
         way.verified = verified
         profile.check(Stage.REQUESTER, check)
         if self._policy is not None or self._labels is not None or self._unlabelled is not None:
@@ -545,9 +602,27 @@ class Responder:
             raise BadMessage(FailureInfo.BAD_MESSAGE_CHECK, _CREDENTIAL_TEXTS[FailureInfo.BAD_MESSAGE_CHECK])
         return MacProtector(SharedSecret(verified.reference, check.secret.value), verified.mac, verified.salt)
 
+    def _kem_protector(self, check: Check) -> KemProtector | None:
+        """What protects the answer to who encapsulated something to us.
+
+        Raises:
+            BadMessage: badMessageCheck, it does not open; wrongIntegrity, nothing else protects answers, and there is none.
+        """
+        message = check.message
+        try:
+            protector = self._agreements.protector(message, self.store)
+        except ProtectionError as error:
+            logger.info("a KEM ciphertext refused: %s", error)
+            raise BadMessage(error.failure, "the KEM ciphertext does not open") from None
+        by_secret = message.mac is not None and not isinstance(message.mac, KemBMParameter)
+        if protector is None and not by_secret and self._signer.kind is ProtectionKind.KEM:
+            raise BadMessage(FailureInfo.WRONG_INTEGRITY, "encapsulate to this KEM certificate first")
+        return protector
+
     def _choose_protector(self, check: Check, way: _Way) -> None:
         """Who knows a secret is told under it what is wrong with a header; nothing else is done for the message."""
-        if check.message.mac is None or check.message.protection is None:
+        mac = check.message.mac
+        if mac is None or check.message.protection is None or isinstance(mac, KemBMParameter):
             return
         with contextlib.suppress(BadMessage):
             self._verify(check)
@@ -603,6 +678,7 @@ class Responder:
             check.message,
             secrets=secrets if self._secrets else None,
             trust=self._trust_for(check),
+            kem=self._by_kem(check) if isinstance(check.message.mac, KemBMParameter) else None,
             limits=self._mac_limits,
             at=check.now,
             check_key_usage="key_usage_allows_signing" in profile,
@@ -610,6 +686,11 @@ class Responder:
             first_certificate="signer_is_first_of_extra_certs" in profile,
             mac_sender="mac_sender_is_the_reference" in profile,
         )
+
+    def _by_kem(self, check: Check) -> Callable[[Message], Verified]:
+        """Whose KEM-based MAC it is."""
+        trust = self._trust_for(check)
+        return lambda message: self._agreements.verify(message, check.agreement, self.store, trust, check.now)
 
     def _know_signer(self, check: Check) -> None:
         """What is known here of the certificate that signed."""
@@ -748,6 +829,10 @@ class Responder:
         way.answer, way.turn = answer, None
         way.nonce = fresh_bytes(16)
         sender = self._name_der
+        if protector.kind is ProtectionKind.KEM:
+            if protector is self._signer:  # nobody has encapsulated anything
+                return self._unprotected(answer, now, header, way.nonce)
+            sender = wrap(0xA4, protector.sender_name)
         if protector.kind is ProtectionKind.MAC and "mac_sender_is_the_reference" in (way.profile or self.profile):
             sender = wrap(0xA4, protector.sender_name)
         answer_header = header_parts(
@@ -765,6 +850,24 @@ class Responder:
             # Under a MAC too: the peer may need our certificates to check what we sign later.
             extra = tuple(dict.fromkeys((*self._signer.certificates, *extra)))
         return protect(answer_header, answer.body_type, answer.body, protector, extra)
+
+    def _unprotected(self, answer: Answer, now: float, header: PKIHeader | None, nonce: bytes) -> bytes:
+        """An answer to who has to encapsulate, or decapsulate, something first; our KEM certificate comes along."""
+        before, after = header_parts(
+            pvno=header.pvno if header is not None and header.pvno in {2, 3} else 2,
+            sender=self._name_der,
+            recipient=encode(self._back_to(header)),
+            second=int(now),
+            transaction_id=header.transaction_id if header is not None else None,
+            sender_nonce=nonce,
+            recip_nonce=header.sender_nonce if header is not None else None,
+        )
+        own = self._agreements.own
+        return assemble(
+            protected_part(wrap(0x30, before + after), answer.body_type, answer.body),
+            None,
+            () if own is None else own.certificates,
+        )
 
     def _back_to(self, header: PKIHeader | None) -> TLV:
         """Recipient of an answer: the sender, or nobody when that could not be read or is no name."""

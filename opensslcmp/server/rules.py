@@ -35,6 +35,7 @@ from opensslcmp.asn1 import (
     CertReqMsg,
     CertStatus,
     Extension,
+    KemBMParameter,
     Message,
     POPOSigningKey,
     RevDetails,
@@ -52,6 +53,7 @@ from opensslcmp.context.keys import signature_algorithm, verify_signature
 from opensslcmp.context.protection import ProtectionKind, Verified
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
+from opensslcmp.server.kem import Agreement
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.secret_book import FoundSecret
 from opensslcmp.server.store import (
@@ -76,6 +78,7 @@ __all__ = [
     "Wish",
     "adds_protection",
     "bits_of",
+    "by_secret",
     "confirmation_hashes",
     "is_ra",
     "names_asked_for",
@@ -167,6 +170,8 @@ class Check:
         revoked: why and when it was, or None.
         unconfirmed: some certificate of the transaction is to be confirmed while others of its message are waited for.
         signer_held: the signer's certificate is on hold, and not revoked for good.
+        kem_question: it asks for a KEM ciphertext, to protect what follows with.
+        agreement: what was encapsulated to the requester of a message with a KEM-based MAC.
     """
 
     message: Message
@@ -202,6 +207,8 @@ class Check:
     revoked: Revocation | None = None
     unconfirmed: bool = False
     signer_held: bool = False
+    kem_question: bool = False
+    agreement: Agreement | None = None
 
     @property
     def begun(self) -> Transaction:
@@ -278,6 +285,11 @@ def _switch(name: str, failure: FailureInfo, source: str, profiles: Iterable[str
     RULES[name] = Rule(name, Stage.VERIFY, failure, source, ACCEPTED, frozenset(profiles), None)
 
 
+def by_secret(message: Message) -> bool:
+    """It has a MAC under a shared secret."""
+    return message.mac is not None and not isinstance(message.mac, KemBMParameter)
+
+
 # -- header --------------------------------------------------------------------------------------------------------
 
 
@@ -313,8 +325,11 @@ def sender_nonce_has_16_bytes(check: Check) -> str | None:
 
 @_rule(Stage.HEADER, F.BAD_RECIPIENT_NONCE, "RFC 9483, 3.1", bodies=OPENING)
 def no_recip_nonce_at_first(check: Check) -> str | None:
-    """An opening request has no recipNonce."""
-    return "recipNonce in the first message" if check.message.recip_nonce is not None else None
+    """An opening request has no recipNonce, but that of the genp that brought the KEM ciphertext it is protected with."""
+    nonce = check.message.recip_nonce
+    if nonce is None or (check.agreement is not None and check.agreement.record.nonce == nonce):
+        return None
+    return "recipNonce in the first message"
 
 
 @_rule(Stage.HEADER, F.BAD_TIME, "RFC 9483, 3.1", bodies=_EVERY, profiles=_STRICT)
@@ -356,15 +371,15 @@ _OPERATION_INFOS = {
 def body_is_for_the_paths_operation(check: Check) -> str | None:
     """The body is one that the operation in the path is for."""
     operation = check.peer.operation
-    if operation is None or check.message.body_type in _OPERATIONS.get(operation, ()):
+    if operation is None or check.kem_question or check.message.body_type in _OPERATIONS.get(operation, ()):
         return None
     return f"{check.message.body_type.text} is not for the operation {operation}"
 
 
 @_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 3.2", bodies=_EVERY)
 def message_is_protected(check: Check) -> str | None:
-    """The message is protected."""
-    missing = check.message.protection is None and not check.batched
+    """The message is protected, unless it asks for a KEM ciphertext to protect what follows with."""
+    missing = check.message.protection is None and not check.batched and not check.kem_question
     return "the message is not protected" if missing else None
 
 
@@ -377,15 +392,15 @@ def batched_message_is_protected(check: Check) -> str | None:
 
 @_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 4.1.3", bodies=frozenset((B.KUR,)))
 def update_is_signed(check: Check) -> str | None:
-    """A kur is signed."""
-    signed = check.message.mac is None and check.message.protection is not None
+    """A kur is signed, or has a KEM-based MAC, by the certificate that is to be updated."""
+    signed = not by_secret(check.message) and check.message.protection is not None
     return None if signed else "a key update must be signed with the certificate to be updated"
 
 
 @_rule(Stage.HEADER, F.WRONG_INTEGRITY, "RFC 9483, 4.2", bodies=frozenset((B.RR,)), profiles=_NOT_LENIENT)
 def revocation_is_signed(check: Check) -> str | None:
-    """An rr is signed, by the certificate itself or an RA."""
-    return "a revocation must be signed" if check.message.mac is not None else None
+    """An rr is signed, or has a KEM-based MAC, by the certificate itself or an RA."""
+    return "a revocation must be signed" if by_secret(check.message) else None
 
 
 _OF_CMP = frozenset((oids.IT_IMPLICIT_CONFIRM, oids.IT_CONFIRM_WAIT_TIME, oids.IT_CERT_PROFILE))
