@@ -93,6 +93,8 @@ class CoAPFront(resource.Resource):  # type: ignore[misc]
             OSError: the port cannot be had.
         """
         self._context = await aiocoap.Context.create_server_context(self, bind=(host, port), transports=["udp6"])
+        for each in self._context.request_interfaces:
+            _refuse_quietly(each.token_interface.message_interface)
 
     async def change_tls(self, tls: ssl.SSLContext) -> None:
         """There is none."""
@@ -155,6 +157,19 @@ class CoAPFront(resource.Resource):  # type: ignore[misc]
         if reply.status < 300:
             return aiocoap.Message(code=aiocoap.CHANGED)
         return aiocoap.Message(code=_CODES.get(reply.status, aiocoap.INTERNAL_SERVER_ERROR), payload=reply.body.strip())
+
+
+def _refuse_quietly(endpoint: Any) -> None:
+    """Drop a datagram with an option that is no UTF-8, of which aiocoap would leave a traceback in the log."""
+    take = endpoint.datagram_msg_received
+
+    def taken(*datagram: Any) -> None:
+        try:
+            take(*datagram)
+        except UnicodeDecodeError:
+            _log.info("a datagram that is not CoAP")
+
+    endpoint.datagram_msg_received = taken
 
 
 def _address_of(remote: Any) -> str:

@@ -204,3 +204,11 @@ def test_coap_urls_make_coap_transports() -> None:
     for option in ("message_timeout_seconds", "max_response_bytes"):
         with pytest.raises(ValueError, match="must be"):
             CoAPTransport("coap://ca.example", **{option: 0})
+
+
+def test_an_option_that_is_no_text_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("ERROR")
+    with over_coap() as over, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as to:
+        to.sendto(b"\x40\x02\x00\x07\xb2\xff\xfe", ("127.0.0.1", over.port))  # Uri-Path
+        assert over.ask().payload == b"echo hello"
+    assert not caplog.records

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -107,7 +108,7 @@ class Sources:
         for load in (load_pem_public_key, load_der_public_key):
             try:
                 return load(data).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-            except ValueError:
+            except (ValueError, UnsupportedAlgorithm):
                 continue
         return None
 
