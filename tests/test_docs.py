@@ -79,6 +79,8 @@ RUN_SHELL = {"transfers.md", "ra.md", "fleet.md", "server.md"}
 ELSEWHERE = {
     "testing-your-service.md": "tests/testing/test_plugin.py",
     "operations.md": "tests/interop/test_operations.py",
+    "how-cmp-works.md": "tests/cli/test_inspecting.py",
+    "cli.md": "tests/cli/test_manual.py",
     "testing.md": "they are the tests",
     "performance.md": "they are measurements",
     "security.md": "tests/server/test_secret_book.py; a measurement",

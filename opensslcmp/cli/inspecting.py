@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from opensslcmp.asn1.inspect import describe, render
+from opensslcmp.asn1.sequence import sequence_diagram
 from opensslcmp.cli.exits import Exit, InputError
 from opensslcmp.cli.talk import give, give_json, say
 from opensslcmp.linked import features
@@ -26,15 +27,25 @@ AsJSON = Annotated[bool, typer.Option("--json", help="Write JSON for machines to
 
 
 def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A PKIMessage in DER, PEM, base64 or hex; - is stdin.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="A PKIMessage in DER, PEM, base64 or hex; - is stdin.")
+    ],
     *,
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="A sequence diagram (Mermaid) of the messages of several files.")
+    ] = False,
     as_json: AsJSON = False,
 ) -> None:
     """Show what a PKIMessage holds, and where it breaks a rule of RFC 9483.
 
     Nothing is verified: what a message says of itself is shown as it says it.
     """
-    description = describe(_read_message(file))
+    if sequence:
+        give(sequence_diagram(map(_read_message, files)).rstrip())
+        return
+    if len(files) > 1:
+        raise InputError("one message at a time is shown; of several, --sequence makes a diagram")
+    description = describe(_read_message(files[0]))
     if as_json:
         give_json(description)
     else:

@@ -129,7 +129,7 @@ class Wait(Fault):
 
     polls: int | None = 1
     check_after_seconds: int = 0
-    text: str = "waiting by order of the test"
+    text: str = ""
 
     def decide(self, request: Request) -> Pending | Request | None:
         return self._pending(self.polls) if request.pending is None else None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from opensslcmp.testing import CA
 from tests.cli.conftest import CLI
 
 CORPUS = sorted(Path(__file__).parents[1].joinpath("data", "cmp").rglob("*.der"))
@@ -64,3 +65,21 @@ def test_doctor_tells_the_versions_and_the_holes(cli: CLI) -> None:
     assert result.code == 0
     assert told["loaded"] in result.out
     assert told["vulnerabilities"][0]["id"] in result.out
+
+
+def test_an_exchange_as_a_sequence_diagram(cli: CLI, tmp_path: Path) -> None:
+    with CA() as ca:
+        ca.session().enroll(r"CN=a\;b\<c\>", generate="ec:P-256")
+        sent = [each for exchange in ca.exchanges for each in (exchange.request, exchange.answer) if each]
+    files = []
+    for number, message in enumerate(sent):
+        files.append(tmp_path / f"{number}.der")
+        files[-1].write_bytes(message)
+    shown = cli("inspect", "--sequence", *files)
+    assert shown.code == 0
+    first, *_, last = [line.strip() for line in shown.out.splitlines()]
+    assert first == "sequenceDiagram"
+    # What stands in a name neither ends the line nor begins an element of HTML.
+    assert r"C->>S: ir: CN=a\#59;b\#60;c\#62;<br/>" in shown.out
+    assert last == "S->>C: pkiconf<br/>id-PasswordBasedMac, reference device"
+    assert "--sequence" in cli("inspect", *files).err
