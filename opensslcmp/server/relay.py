@@ -15,7 +15,7 @@ No message is changed, so whatever is sent again is the same message to the CA, 
 CA cannot be reached the entity is told systemUnavail in an error message that is signed by the RA; over HTTP with 429 and
 Retry-After, so that a client that can wait sends the same bytes again.
 
-``add_protection``, ``make_batch`` and ``take_apart`` are the steps, as functions of messages.
+``client/nested.py`` has the steps as functions of messages.
 
 Source: RFC 9483, 5.1 and 5.2.2; RFC 9810, 5.1.3.5.
 """
@@ -25,10 +25,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from opensslcmp.asn1 import (
     NULL_DN,
@@ -40,9 +40,9 @@ from opensslcmp.asn1 import (
     admit,
     directory_name,
     encode,
-    encode_body,
     header_der,
 )
+from opensslcmp.client.nested import add_protection, ask_in_batch
 from opensslcmp.context.certificates import Trust
 from opensslcmp.context.protection import (
     MacLimits,
@@ -56,7 +56,7 @@ from opensslcmp.context.protection import (
 )
 from opensslcmp.credentials import Signer
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
-from opensslcmp.errors import BadMessage, CMPError, ProtectionError, Rejected, TransportError
+from opensslcmp.errors import BadMessage, ProtectionError, Rejected, TransportError
 from opensslcmp.server.authority import CertificateRequest, Pending
 from opensslcmp.server.enrollment import wishes_of
 from opensslcmp.server.inventory import Inventory
@@ -67,85 +67,12 @@ from opensslcmp.server.secret_book import FoundSecret
 from opensslcmp.server.throttle import Later
 from opensslcmp.server.upstream import Upstream
 
-__all__ = ["Relay", "add_protection", "make_batch", "requests_in", "take_apart"]
+__all__ = ["Relay", "requests_in"]
 
 logger = logging.getLogger("opensslcmp.server")
 
 _FORWARDED = frozenset(BodyType)
 _UNREACHABLE = "the certification authority cannot be reached; try again later"
-
-
-def add_protection(message: Message, protector: Protector, now: float) -> bytes:
-    """A nested message (DER) around one, with its transactionID and senderNonce: the protection of an RA, added.
-
-    Raises:
-        OpenSSLError: the key does not sign.
-
-    Source: RFC 9483, 5.2.2.1.
-    """
-    return _nested(
-        [message.der], protector, now, message.transaction_id, message.sender_nonce, message.header.recipient
-    )
-
-
-def make_batch(messages: Sequence[Message], protector: Protector, now: float) -> bytes:
-    """A nested message (DER) around several, in a transaction of its own.
-
-    Raises:
-        OpenSSLError: the key does not sign.
-
-    Source: RFC 9483, 5.2.2.2.
-    """
-    recipient = messages[0].header.recipient
-    return _nested([each.der for each in messages], protector, now, fresh_bytes(16), None, recipient)
-
-
-def _nested(
-    inner: list[bytes],
-    protector: Protector,
-    now: float,
-    transaction_id: bytes | None,
-    sender_nonce: bytes | None,
-    recipient: Any,
-) -> bytes:
-    header = header_der(
-        pvno=2,
-        sender=encode(directory_name(protector.sender_name)),
-        recipient=encode(recipient),
-        second=int(now),
-        transaction_id=transaction_id,
-        sender_nonce=sender_nonce or fresh_bytes(16),
-        recip_nonce=None,
-    )
-    return protect(header, BodyType.NESTED, encode_body(BodyType.NESTED, inner), protector)
-
-
-def take_apart(batch: Message, answer: Message) -> tuple[bytes, ...]:
-    """The answers (DER) to the messages of a batch, in their order.
-
-    Args:
-        answer: its protection was verified.
-
-    Raises:
-        Rejected: the batch was refused as a whole.
-        BadMessage: the answer is none to this batch, or not one to each message in it.
-
-    Source: RFC 9483, 5.2.2.2.
-    """
-    if answer.body_type is BodyType.ERROR:
-        info = answer.content().pki_status_info
-        raise Rejected(info.failures[0] if info.failures else None, *info.text, failures=info.failures)
-    if answer.body_type is not BodyType.NESTED or answer.transaction_id != batch.transaction_id:
-        raise BadMessage(FailureInfo.BAD_REQUEST, "the answer is none to this batch", answer.header)
-    if answer.recip_nonce != batch.sender_nonce:
-        raise BadMessage(FailureInfo.BAD_RECIPIENT_NONCE, "the answer repeats another nonce", answer.header)
-    asked, answers = batch.nested(), answer.nested()
-    ids = [(each.transaction_id, each.sender_nonce) for each in asked]
-    if ids != [(each.transaction_id, each.recip_nonce) for each in answers]:
-        raise BadMessage(
-            FailureInfo.BAD_REQUEST, "the answers are not those to the messages of the batch", answer.header
-        )
-    return tuple(each.der for each in answers)
 
 
 class Relay:
@@ -333,16 +260,7 @@ class Relay:
             TransportError: there are none that can be believed.
             Rejected: it was refused as a whole.
         """
-        batch = admit(make_batch(messages, self._signer, self._clock()), limits=self._limits)
-        try:
-            answer = admit(self._ask(batch.der), limits=self._limits)
-            if self._upstream.context.verify(answer).kind is ProtectionKind.NONE:
-                raise ProtectionError("the answer to a batch is not protected", FailureInfo.WRONG_INTEGRITY)
-            return take_apart(batch, answer)
-        except (Rejected, TransportError):
-            raise
-        except CMPError as error:
-            raise TransportError(f"no valid answer to a batch: {error}") from error
+        return ask_in_batch(messages, self._signer, self._upstream.context, self._ask, self._limits, self._clock())
 
     # -- errors ----------------------------------------------------------------------------------------------------
 

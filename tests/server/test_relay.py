@@ -11,6 +11,7 @@ import pytest
 from opensslcmp.asn1 import admit
 from opensslcmp.client.async_session import AsyncSession
 from opensslcmp.client.context import Context
+from opensslcmp.client.nested import make_batch, take_apart
 from opensslcmp.client.pending import Pending as ClientPending
 from opensslcmp.client.session import Session
 from opensslcmp.context.certificates import Trust
@@ -20,7 +21,7 @@ from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import BadMessage, Rejected, TransportError
 from opensslcmp.server.authority import CertificateRequest, Pending
 from opensslcmp.server.inventory import Grant
-from opensslcmp.server.relay import Relay, make_batch, take_apart
+from opensslcmp.server.relay import Relay
 from opensslcmp.server.throttle import Later
 from opensslcmp.server.upstream import Upstream
 from tests.server.device import KEYS, crmf, mac_device, name
