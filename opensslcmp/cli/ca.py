@@ -51,6 +51,9 @@ def init(
             "--crl_url", help="Where clients will get the CRL; its certificates carry it", metavar="http://HOST/crl"
         ),
     ] = None,
+    kga: Annotated[
+        bool, typer.Option("--kga", help="Make keys for who asks for one (central key generation): kga.pem, kga.key")
+    ] = False,
     as_json: AsJSON = False,
 ) -> None:
     """Make a CA in a directory.
@@ -66,7 +69,7 @@ def init(
     if key.startswith(("pkcs11:", "file:")):
         raise UsageError("--key is a kind of key to make, such as ec:P-256")
     try:
-        ca = CA.create(directory, _name(subject), key, days, crl_url=crl_url)
+        ca = CA.create(directory, _name(subject), key, days, crl_url=crl_url, key_generation=kga)
     except FileExistsError as error:
         raise InputError(str(error)) from None
     ca.close()

@@ -15,6 +15,7 @@ Source: RFC 9481, 3; RFC 8692 and RFC 8702 (SHAKE); RFC 9688 (SHA-3); RFC 9881 (
 from __future__ import annotations
 
 import os
+from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -508,6 +509,14 @@ class PrivateKey:
             return bytes(ffi.buffer(out[0], length[0]))
         finally:
             lib.opensslcmp_free_secret(out[0], length[0])
+
+    def to_pkcs8(self) -> bytes:
+        """The key as PKCS #8 in DER, not encrypted: only for what seals it.
+
+        Raises:
+            OpenSSLError: the key cannot leave its provider.
+        """
+        return b64decode(b"".join(self.to_pem().splitlines()[1:-1]))
 
     def __repr__(self) -> str:
         return f"<PrivateKey {self.key_type} {self.bits} bits>"

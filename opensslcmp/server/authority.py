@@ -91,12 +91,14 @@ class Issued:
         chain: DER of its issuer and so on; sent in extraCerts.
         ca_certificates: DER of root certificates for caPubs; sent only in an ip under a MAC.
         changes: what differs from what was asked, for people; some make the status grantedWithMods.
+        private_key: of a key that was made for the requester: the field privateKey, sealed (``key_generation``).
     """
 
     certificate: bytes = field(repr=False)
     chain: tuple[bytes, ...] = field(default=(), repr=False)
     ca_certificates: tuple[bytes, ...] = field(default=(), repr=False)
     changes: tuple[str, ...] = ()
+    private_key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

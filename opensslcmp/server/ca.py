@@ -38,8 +38,9 @@ from opensslcmp.asn1 import (
     wrap,
 )
 from opensslcmp.context.certificates import Trust, facts, load_certificates, same_name
+from opensslcmp.context.cms import Originator
 from opensslcmp.context.keys import PrivateKey
-from opensslcmp.context.protection import fresh_bytes
+from opensslcmp.context.protection import ProtectionKind, Verified, fresh_bytes
 from opensslcmp.credentials import KeySource, Signer
 from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
 from opensslcmp.errors import Rejected
@@ -50,6 +51,7 @@ from opensslcmp.server.cross import CrossProfile
 from opensslcmp.server.events import Observer
 from opensslcmp.server.files import write_new
 from opensslcmp.server.generations import Generation, generations_in, pem_of, self_signed, serial_number, url_of
+from opensslcmp.server.key_generation import KeyGenerator
 from opensslcmp.server.knowledge import Knowledge, RootUpdate
 from opensslcmp.server.policy import AllOf, LabelPolicy, Policy
 from opensslcmp.server.profile import IssuingProfile
@@ -57,7 +59,7 @@ from opensslcmp.server.responder import Responder
 from opensslcmp.server.revocation import alter
 from opensslcmp.server.rules import ValidationProfile
 from opensslcmp.server.secret_book import Sealer, SecretBook
-from opensslcmp.server.settings import RuleSettings, Settings, profiles_everywhere
+from opensslcmp.server.settings import KeyGenerationSettings, RuleSettings, Settings, profiles_everywhere
 from opensslcmp.server.store import (
     CertificateRecord,
     Change,
@@ -184,6 +186,7 @@ class CA:
         crl_days: float = 7.0,
         crl_url: str | None = None,
         issuer_url: str | None = None,
+        key_generation: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> CA:
         """A new CA with a self-signed certificate, in a directory that is made when it is not there.
@@ -194,6 +197,7 @@ class CA:
             days: validity of its certificate.
             profiles, crl_days, clock: as for ``open``.
             crl_url, issuer_url: where its CRL and its certificate are going to be had, for the certificates it issues.
+            key_generation: makes ``kga.pem`` and ``kga.key`` too, with which it generates keys for who asks for one.
 
         Raises:
             FileExistsError: there is a CA already.
@@ -206,8 +210,10 @@ class CA:
         if not name.rdns:
             raise ValueError("a CA needs a subject")
         settings = Settings(crl_url=crl_url, issuer_url=issuer_url).text()
+        if key_generation:
+            settings += "\n[key_generation]\nenabled = true\n"
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for existing in ("ca.pem", "ca.key", "ca.db", "vault.key", "opensslcmp.toml"):
+        for existing in ("ca.pem", "ca.key", "ca.db", "vault.key", "opensslcmp.toml", "kga.pem", "kga.key"):
             if (place / existing).exists():
                 raise FileExistsError(f"{place / existing} is there already")
         if isinstance(key, str) and not key.startswith(("pkcs11:", "file:")):
@@ -220,6 +226,8 @@ class CA:
         Vault.create(place / "vault.key")
         if settings:
             write_new(place / "opensslcmp.toml", settings.encode(), mode=0o644)
+        if key_generation:
+            _make_key_generator(place, certificate, private, days)
         source = None if (place / "ca.key").exists() else private
         result = cls.open(place, key=source, profiles=profiles, crl_days=crl_days, clock=clock)
         result.crl()
@@ -565,6 +573,7 @@ def open_responder(
     observe: Observer | None = None,
     is_open: Callable[[], bool] | None = None,
     throttle: Throttle | None = None,
+    key_generator: KeyGenerator | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Responder:
     """A Responder for the CA in a directory, as its ``opensslcmp.toml`` says. Close it when done.
@@ -587,6 +596,7 @@ def open_responder(
         approval: requests for new certificates wait until an operator approves them (``approval.Approval``).
         policy: who may ask, beside what the file says.
         throttle: in place of one by ``[limits.rate]``.
+        key_generator: in place of one by ``[key_generation]``.
 
     Raises:
         FileNotFoundError, OpenSSLError, ValueError: as ``CA.open``; no such profile.
@@ -612,6 +622,8 @@ def open_responder(
             opens = _first_line(said.signer_password_file)
             own, *chain = said.signer_certificate.certificates
             signer = Signer(own, PrivateKey.load(said.signer_key, opens), chain)
+        if key_generator is None and settings.key_generation.enabled:
+            key_generator = _key_generator(Path(directory), settings.key_generation, signer or ca.signer)
         return Responder(
             Approval(ca, ca.store) if (said.approval == "manual" if approval is None else approval) else ca,
             ca.store,
@@ -635,6 +647,7 @@ def open_responder(
             wait_seconds=said.wait_seconds,
             retention_seconds=said.retention_seconds,
             observe=observe,
+            key_generator=key_generator,
             is_open=is_open,
             clock=clock,
         )
@@ -642,6 +655,53 @@ def open_responder(
         if store is None:
             ca.close()
         raise
+
+
+def _make_key_generator(place: Path, certificate: bytes, key: PrivateKey, days: float) -> None:
+    """Write ``kga.pem`` and ``kga.key``: a certificate with id-kp-cmKGA by the CA (RFC 9810, 4.5)."""
+    from opensslcmp.server.memory import MemoryStore
+
+    profile = IssuingProfile(validity_days=days, max_validity_days=days, extended_key_usage=("cmKGA",))
+    ca = CA(certificate, key, MemoryStore(), Vault(place / "vault.key"), profiles=(profile,))
+    own = PrivateKey.generate("ec:P-256")
+    name = x509.Name([*decode(x509.Name, facts(certificate).subject), _attribute("key generation")])
+    issued = ca.issue(
+        CertificateRequest(
+            kind=BodyType.CR,
+            subject=name.public_bytes(),
+            public_key=own.public_key_der,
+            requester=Verified(kind=ProtectionKind.NONE),
+            now=datetime.now(UTC),
+            transaction_id=b"",
+        )
+    )
+    write_new(place / "kga.key", own.to_pem())
+    write_new(place / "kga.pem", pem_of([issued.certificate, certificate]), mode=0o644)
+
+
+def _attribute(text: str) -> x509.NameAttribute[str]:
+    return x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, text)
+
+
+def _key_generator(place: Path, said: KeyGenerationSettings, signer: Signer) -> KeyGenerator:
+    """As the table [key_generation] says.
+
+    Raises:
+        FileNotFoundError, OpenSSLError, ValueError: its certificate or key does not load.
+    """
+    certificate, *chain = said.certificate.certificates if said.certificate else load_certificates(place / "kga.pem")
+    key = PrivateKey.load(said.key or place / "kga.key", _first_line(said.key_password_file))
+    own = load_certificates(signer.certificate)[0]
+    return KeyGenerator(
+        certificate,
+        key,
+        Vault(place / "vault.key"),
+        chain=chain,
+        kinds=said.kinds,
+        rsa=said.rsa,
+        key_wrap=said.key_wrap,
+        originator=Originator(key=signer.key, certificate=own) if isinstance(signer.key, PrivateKey) else None,
+    )
 
 
 def _first_line(path: Path | None) -> bytes | None:

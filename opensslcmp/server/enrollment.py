@@ -43,7 +43,7 @@ from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, Rejected
 from opensslcmp.server.authority import CertificateRequest, Issued, Pending
 from opensslcmp.server.delay import ANSWER_TO, keep_waiting, put_off, references, waiting_status
-from opensslcmp.server.rules import Stage, Wish
+from opensslcmp.server.rules import Check, Stage, Wish, central_key_kind, central_key_recipient
 from opensslcmp.server.store import (
     CertificateRecord,
     CertificateState,
@@ -239,7 +239,7 @@ def _granted(request_id: int, issued: Issued) -> tuple[PKIStatusInfo, bytes]:
     if issued.changes:
         status = PKIStatusInfo.make(PKIStatus.GRANTED_WITH_MODS, *issued.changes)
         status_der = encode(status)
-    pair = wrap(0x30, wrap(0xA0, issued.certificate))
+    pair = wrap(0x30, wrap(0xA0, issued.certificate) + issued.private_key)
     return status, wrap(0x30, encode(request_id) + status_der + pair)
 
 
@@ -288,11 +288,15 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         check.asked.add(mark)
     if turn.polled is None:
         profile.check(Stage.REQUEST, check)
+    public_key, made = wish.public_key or b"", None
+    if (generator := check.key_generator) is not None and wish.asks_for_key:
+        made, pending = generator.make(_kind_of_key(check), pending)
+        public_key = made.public_key_der
     validity = wish.message.cert_req.cert_template.validity if wish.message else None
     request = CertificateRequest(
         kind=message.body_type,
         subject=wish.subject,
-        public_key=wish.public_key or b"",
+        public_key=public_key,
         extensions=wish.extensions,
         not_before=validity.not_before.as_datetime() if validity and validity.not_before else None,
         not_after=validity.not_after.as_datetime() if validity and validity.not_after else None,
@@ -311,7 +315,19 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         implicit_confirm=turn.implicit_confirm and message.implicit_confirm,
         message=message.der,
     )
-    return authority.issue(request)
+    if generator is None or made is None:
+        return authority.issue(request)
+    recipient = central_key_recipient(check)
+    if recipient is None:  # whatever the profile says: there is nobody to seal it for
+        raise Rejected(FailureInfo.NOT_AUTHORIZED, "there is nobody to seal the key for")
+    return generator.deliver(authority.issue(request), made, recipient)
+
+
+def _kind_of_key(check: Check) -> str:
+    kind = central_key_kind(check)
+    if kind is None:
+        raise Rejected(FailureInfo.BAD_CERT_TEMPLATE, "no such kind of key is made")
+    return kind
 
 
 def _signing_algorithm(wish: Wish) -> bytes | None:

@@ -78,6 +78,7 @@ from opensslcmp.server.enrollment import confirm, enroll
 from opensslcmp.server.events import Decision, Event, Observer, decision_of
 from opensslcmp.server.information import inform
 from opensslcmp.server.kem import Agreements, asks_for_ciphertext
+from opensslcmp.server.key_generation import KeyGenerator
 from opensslcmp.server.nested import unwrap_nested
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.policy import LabelPolicy, Policy, Question, ask
@@ -219,6 +220,7 @@ class Responder:
         throttle: says who asks too often, before anything is verified.
         announcements: who may announce something here, and who is told; None: nobody, and announcements are refused as
             any message is that is not for a server.
+        key_generator: makes keys for who asks for one; None: nobody gets any.
         is_open: asked before each message; while it says False, all of them get systemUnavail, and nothing is done.
         clock: seconds since 1970.
 
@@ -254,10 +256,12 @@ class Responder:
         observe: Observer | None = None,
         throttle: Throttle | None = None,
         announcements: Ears | None = None,
+        key_generator: KeyGenerator | None = None,
         is_open: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.authority = authority
+        self._key_generator = key_generator
         self.store = store
         self.profile = profile
         self.trust = trust
@@ -493,6 +497,7 @@ class Responder:
             transaction=way.transaction,
             outer=outside.verified,
             batched=outside.batched,
+            key_generator=self._key_generator,
         )
         change = Change(transaction=_NOTHING, previous=way.transaction, request_hash=request_hash, now=now)
         turn = Turn(

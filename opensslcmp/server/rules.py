@@ -49,11 +49,13 @@ from opensslcmp.asn1 import (
 )
 from opensslcmp.client.announcements import ANNOUNCEMENTS
 from opensslcmp.context.certificates import facts, same_name
+from opensslcmp.context.cms import PasswordRecipient, Recipient
 from opensslcmp.context.keys import signature_algorithm, verify_signature
 from opensslcmp.context.protection import ProtectionKind, Verified
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 from opensslcmp.server.kem import Agreement
+from opensslcmp.server.key_generation import KeyGenerator
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.secret_book import FoundSecret
 from opensslcmp.server.store import (
@@ -79,6 +81,8 @@ __all__ = [
     "adds_protection",
     "bits_of",
     "by_secret",
+    "central_key_kind",
+    "central_key_recipient",
     "confirmation_hashes",
     "is_ra",
     "names_asked_for",
@@ -146,6 +150,12 @@ class Wish:
     info: CertificationRequestInfo | None = None
     signature: tuple[bytes, bytes] | None = None
 
+    @property
+    def asks_for_key(self) -> bool:
+        """No public key, or an algorithm with an empty one: the key is to be made here (RFC 9483, 4.1.6)."""
+        message = self.message
+        return message is not None and (self.public_key is None or message.cert_req.cert_template.asks_for_key)
+
 
 _NOBODY = Verified(kind=ProtectionKind.NONE)
 
@@ -172,6 +182,7 @@ class Check:
         signer_held: the signer's certificate is on hold, and not revoked for good.
         kem_question: it asks for a KEM ciphertext, to protect what follows with.
         agreement: what was encapsulated to the requester of a message with a KEM-based MAC.
+        key_generator: makes keys for who asks for one; None: nobody gets any.
     """
 
     message: Message
@@ -209,6 +220,7 @@ class Check:
     signer_held: bool = False
     kem_question: bool = False
     agreement: Agreement | None = None
+    key_generator: KeyGenerator | None = None
 
     @property
     def begun(self) -> Transaction:
@@ -646,17 +658,66 @@ def cert_profiles_are_as_many_as_requests(check: Check) -> str | None:
 
 @_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9483, 4.1.6", bodies=REQUESTS)
 def public_key_is_there(check: Check) -> str | None:
-    """The request has a public key: none is generated here."""
+    """The request has a public key, or asks for one where keys are generated: for an ir, cr or kur, if that is switched on."""
     request = check.request
-    if request.public_key is None or (request.message and request.message.cert_req.cert_template.asks_for_key):
-        return "no public key, and keys are not generated here"
-    return None
+    if request.public_key is not None and not request.asks_for_key:
+        return None
+    if check.key_generator is not None and request.asks_for_key and check.message.body_type is not B.CCR:
+        return None
+    return "no public key, and keys are not generated here"
+
+
+@_rule(Stage.REQUEST, F.BAD_REQUEST, "RFC 9483, 4.1.6; RFC 9810, 7", bodies=CRMF)
+def central_key_needs_version_3(check: Check) -> str | None:
+    """Who asks for a key says pvno 3, since it comes in EnvelopedData."""
+    old = check.request.asks_for_key and check.message.header.pvno < 3
+    return "a request for a key needs pvno 3" if old else None
+
+
+@_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9483, 4.1.6", bodies=CRMF)
+def central_key_is_of_a_kind_that_is_made(check: Check) -> str | None:
+    """The algorithm in a template without key is one that keys are generated for."""
+    if not check.request.asks_for_key or central_key_kind(check) is not None:
+        return None
+    return "keys of this kind are not generated here"
+
+
+@_rule(Stage.REQUEST, F.NOT_AUTHORIZED, "RFC 9483, 4.1.6", bodies=CRMF)
+def central_key_can_be_received(check: Check) -> str | None:
+    """Who asks for a key has a secret, or a certificate whose keyUsage allows keyEncipherment or keyAgreement."""
+    if not check.request.asks_for_key or central_key_recipient(check) is not None:
+        return None
+    return "this credential cannot receive a private key"
+
+
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 9483, 4.1.6", bodies=CRMF)
+def central_key_has_no_proof(check: Check) -> str | None:
+    """Who asks for a key proves possession of none."""
+    message = check.request.message
+    there = check.request.asks_for_key and message is not None and message.popo is not None
+    return "a proof of possession of a key that is to be generated" if there else None
+
+
+def central_key_kind(check: Check) -> str | None:
+    """The kind of key that is made for the request; None: none is."""
+    message, generator = check.request.message, check.key_generator
+    if generator is None or message is None:
+        return None
+    return generator.kind_for(message.cert_req.cert_template.public_key)
+
+
+def central_key_recipient(check: Check) -> Recipient | PasswordRecipient | None:
+    """For whom the key is sealed; None: the credential cannot receive one."""
+    if check.key_generator is None:
+        return None
+    secret = check.secret.value if check.secret is not None else None
+    return check.key_generator.recipient(check.verified, secret)
 
 
 @_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9483, 4.1.1; RFC 9810, 5.2.1", bodies=REQUESTS - _CROSS)
 def key_is_one_that_is_certified(check: Check) -> str | None:
     """Type and size of the public key are those of the issuing profile; that is told before any proof of possession by it."""
-    if check.check_key is None:
+    if check.check_key is None or check.request.asks_for_key:
         return None
     try:
         check.check_key(check.request.public_key or b"")
@@ -832,7 +893,8 @@ def key_and_subject_are_new(check: Check) -> str | None:
 def possession_is_proven(check: Check) -> str | None:
     """There is a proof of possession."""
     message = check.request.message
-    return "no proof of possession" if message is not None and message.popo is None else None
+    missing = message is not None and message.popo is None and not check.request.asks_for_key
+    return "no proof of possession" if missing else None
 
 
 @_rule(Stage.REQUEST, F.NOT_AUTHORIZED, "RFC 9483, 5.2.3.2", bodies=CRMF)

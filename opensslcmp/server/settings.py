@@ -18,9 +18,10 @@ from opensslcmp.context.certificates import facts, load_certificates
 from opensslcmp.context.protection import MacLimits
 from opensslcmp.errors import OpenSSLError, ProtectionError
 from opensslcmp.server.audit import AuditSettings
+from opensslcmp.server.key_generation import KINDS, type_of
 from opensslcmp.server.metrics import MetricsSettings
 from opensslcmp.server.policy import Authorisation, LabelPolicy
-from opensslcmp.server.profile import IssuingProfile
+from opensslcmp.server.profile import KEY_ALGORITHMS, IssuingProfile
 from opensslcmp.server.rules import PROFILES, RFC9810, RULES, ValidationProfile, profile_named
 from opensslcmp.server.server_settings import ServerSettings
 from opensslcmp.server.stores import StoreSettings
@@ -32,6 +33,7 @@ __all__ = [
     "AuthorisationSettings",
     "AuthoritySettings",
     "CertificateFile",
+    "KeyGenerationSettings",
     "KeyPlace",
     "LabelSettings",
     "LimitSettings",
@@ -257,6 +259,40 @@ class AuthoritySettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeyGenerationSettings:
+    """Keys that are made for who asks for one (central key generation); nobody gets any unless ``enabled``.
+
+    Attributes:
+        enabled: make keys.
+        certificate: PEM file with the certificate (id-kp-cmKGA) that signs them, its chain after it; by default ``kga.pem``,
+            which ``opensslcmp ca init --kga`` makes.
+        key: its private key: a path or a URI; by default ``kga.key``.
+        key_password_file: file whose first line opens ``key``.
+        kinds: of keys that are made, the first for who does not say which: ``ec:P-256``, ``rsa:3072``, ``ed25519``...
+        rsa: how an RSA certificate receives them: RSAES-OAEP, PKCS #1 v1.5 or RSA-KEM (RFC 9690).
+        key_wrap: how a shared secret receives them: AES key wrap (RFC 9481), or RFC 3211's, the only one that ``openssl cmp``
+            opens.
+    """
+
+    enabled: bool = False
+    certificate: CertificateFile | None = None
+    key: KeyPlace | None = None
+    key_password_file: Path | None = None
+    kinds: tuple[str, ...] = KINDS
+    rsa: Literal["oaep", "pkcs1", "kem"] = "oaep"
+    key_wrap: Literal["aes", "pwri-kek"] = "aes"
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise WrongValue("is needed beside the other", "certificate" if self.certificate is None else "key")
+        if not self.kinds:
+            raise WrongValue("is empty", "kinds")
+        for kind in self.kinds:
+            if type_of(kind) not in KEY_ALGORITHMS:
+                raise WrongValue(f"has no such kind of key: {kind}{near(kind, KEY_ALGORITHMS)}", "kinds")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AuthorisationSettings(Authorisation):
     """Who may ask, and who may ask for others. An empty list says nothing.
 
@@ -317,6 +353,7 @@ class Settings:
         audit: where the audit trail goes.
         metrics: whether and where there are metrics.
         transfers: ways beside HTTP by which messages come.
+        key_generation: keys that are made for who asks for one.
 
     Raises:
         ValueError: a URL that is none, or that a certificate cannot carry; a name that nothing has.
@@ -337,6 +374,7 @@ class Settings:
     audit: AuditSettings = AuditSettings()  # noqa: RUF009 -- immutable
     metrics: MetricsSettings = MetricsSettings()  # noqa: RUF009 -- immutable
     transfers: TransferSettings = TransferSettings()  # noqa: RUF009 -- immutable
+    key_generation: KeyGenerationSettings = KeyGenerationSettings()
 
     def __post_init__(self) -> None:
         refuse(self._wrong())

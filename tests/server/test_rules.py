@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from opensslcmp.asn1 import (
     AlgorithmIdentifier,
+    BitString,
     ErrorMsgContent,
     InfoTypeAndValue,
     Message,
     OptionalValidity,
     PKIStatusInfo,
+    SubjectPublicKeyInfo,
     admit,
     assemble,
     decode,
@@ -39,6 +41,7 @@ from opensslcmp.credentials import MacParameters, SharedSecret
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.server import CA, RULES, IssuingProfile, MemoryStore, Peer, profile_named
 from opensslcmp.server.announcements import Ears
+from opensslcmp.server.key_generation import KeyGenerator
 from opensslcmp.server.policy import LabelPolicy
 from opensslcmp.server.rules import ACCEPTED, LENIENT, PROFILES, RFC9810, STRICT
 from tests.server.device import (
@@ -334,6 +337,44 @@ def _(world: World) -> Message:
 @breaks("public_key_is_there", B.IP)
 def _(world: World) -> Message:
     return wish(world, public_key=None)
+
+
+def central(world: World, device: Device | None = None, kind: str = "1.2.840.10045.2.1", **fields: Any) -> Message:
+    """A request for a key, where keys are made."""
+    generator = KeyGenerator(world.ca.certificate, world.ca._key, Plain())
+    device = device or world.device()
+    device.handle = world.again(profile=world.responder.profile, key_generator=generator).handle
+    template = SubjectPublicKeyInfo(algorithm=identifier(kind), subject_public_key=BitString(b"", 0))
+    if kind == "1.2.840.10045.2.1":
+        template = dataclasses.replace(
+            template, algorithm=decode(SubjectPublicKeyInfo, KEYS[0].public_key_der).algorithm
+        )
+    fields = {"pvno": 3, **fields}
+    popo = fields.pop("popo", "none")
+    return device.ask(B.IR, crmf(KEYS[0], public_key=template, popo=popo), **fields)
+
+
+@breaks("central_key_needs_version_3", B.IP)
+def _(world: World) -> Message:
+    return central(world, pvno=2)
+
+
+@breaks("central_key_is_of_a_kind_that_is_made", B.IP)
+def _(world: World) -> Message:
+    return central(world, kind="1.3.101.113")
+
+
+@breaks("central_key_can_be_received", B.IP)
+def _(world: World) -> Message:
+    device = world.device()
+    usage = extension(x509.KeyUsage(True, *(False,) * 8), critical=True)
+    certificate = certificate_of(device.ask(B.IR, crmf(KEYS[1], "CN=signs", extensions=[usage]), implicit=True))
+    return central(world, device.signing(certificate, KEYS[1]))
+
+
+@breaks("central_key_has_no_proof", B.IP)
+def _(world: World) -> Message:
+    return central(world, popo="signature")
 
 
 @breaks("key_is_one_that_is_certified", B.IP)
