@@ -462,8 +462,7 @@ def _on_top(options: Options) -> tuple[float, float]:
         with Service(store) as service:
             crowd = Crowd(service, EXPLICIT, 1)
             crowd.run(10)
-            # The kernel counts in hundredths of a second.
-            cpu.append(min(crowd.run(options.count * 3)[0] for _ in range(options.rounds)))
+            cpu.append(min(crowd.run(options.count)[0] for _ in range(options.rounds)))
     return max(cpu[0] - alone, 0.0), max(cpu[1] - cpu[0], 0.0)
 
 

@@ -29,7 +29,6 @@ from opensslcmp.transport import TLS, HTTPTransport
 __all__ = ["ROOT", "Crowd", "Server", "Service", "tool_rate"]
 
 ROOT = Path(__file__).resolve().parent.parent
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Service:
@@ -128,16 +127,15 @@ class Service:
         return self.url.partition("://")[2]
 
     def cpu_seconds(self) -> float:
-        """CPU that the server's processes have used so far."""
-        return _cpu_ticks(self._process.pid) / _TICK
+        """CPU that the server's threads have used so far, as the scheduler counts it (proc(5), schedstat)."""
+        return _cpu_nanoseconds(self._process.pid) / 1e9
 
 
-def _cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    children = [
-        int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
-    ]
-    return int(fields[11]) + int(fields[12]) + sum(_cpu_ticks(child) for child in children)
+def _cpu_nanoseconds(pid: int) -> int:
+    tasks = Path(f"/proc/{pid}/task")
+    own = sum(int(path.read_text().split()[0]) for path in tasks.glob("*/schedstat"))
+    children = [int(child) for path in tasks.glob("*/children") for child in path.read_text().split()]
+    return own + sum(_cpu_nanoseconds(child) for child in children)
 
 
 class Server:

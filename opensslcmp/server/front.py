@@ -10,6 +10,9 @@ does not go to sleep after each message, it is 1.4 to 1.6 with the memory store 
 service``, on a busy machine). What is Python here takes 14 microseconds for a message, the hub 9; the rest of HTTP is the
 kernel's. Besides, granian gives no TLS client certificate, and 1,500 slow connections kept it from answering for 10 s.
 
+A client that sends one message after the other sends the same head each time, but for Content-Length. A head that came before,
+byte for byte, alone with its body, is not parsed again (``FrontEnd.heads``): HTTP then costs 7 microseconds instead of 20.
+
 HTTP/1.0 with ``Connection: keep-alive`` keeps its connection, as every client made of OpenSSL asks. Pipelined requests are
 answered in order. Each connection has one deadline at a time: for the head of a request, for its body, for the next one, for
 an end that takes its time; all of them are looked at together a few times a second, so a connection that sends slowly costs
@@ -54,6 +57,8 @@ __all__ = ["Bounds", "FrontEnd"]
 _CLOSE = (b"connection", b"close")
 _CARRY_ON = frozenset({BodyType.CERT_CONF, BodyType.POLL_REQ})
 _MOST_PIPELINED = 64
+_MOST_HEADS = 1024
+_LONGEST_HEAD = 1024
 _LINGER_SECONDS = 2.0
 _SHUTDOWN_SECONDS = 3600.0  # it is ``late`` that ends who does not read
 _LINGER_BYTES = 4 << 20
@@ -93,6 +98,9 @@ class Bounds:
                 raise ValueError(f"{name} is more than 0")
 
 
+_UNKNOWN = (Place(), -1)
+
+
 class _Stage(Enum):
     """What a connection is doing. Its peer has to hurry, but for while we make an answer."""
 
@@ -130,6 +138,8 @@ class FrontEnd:
         self.hub = Hub.here()
         self.connections: dict[_Connection, None] = {}
         self.of_address: dict[str, int] = {}
+        self.heads: dict[bytes, tuple[Place, int]] = {}
+        """Of requests that were answered with their connection kept: where it goes, and the length of its body."""
         self.buffered = 0
         self.draining = False
         self.date = b""
@@ -363,9 +373,11 @@ class _Connection(asyncio.Protocol):
         self._paused = False
         self._blocked = False
         self._ended = self._completed = self._unread = self._left = 0
+        self._repeats: tuple[Place, int] | None = None  # where the last request went, when its head may come again
         self._reset()
 
     def _reset(self) -> None:
+        self._begun = False
         self._url = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._fed = self._head_bytes = self._headers = self._hosts = 0
@@ -410,9 +422,13 @@ class _Connection(asyncio.Protocol):
             return
         if self._parser is None:
             return
+        alone = not self._begun  # no request is under way in the parser
+        if alone and self._comes_again(data):
+            return
         if self.stage is _Stage.IDLE:
             self._enter(_Stage.HEAD, self.front.bounds.header_timeout_seconds)
         completed = self._completed
+        self._repeats = None
         try:
             while True:
                 try:
@@ -429,10 +445,35 @@ class _Connection(asyncio.Protocol):
             if self._parser is not None:  # else a callback refused, and the rest does not matter
                 self._refuse(plain(400, "this is no HTTP", _CLOSE))
             return
+        if alone and self._repeats is not None and self._completed == completed + 1 and not self._begun:
+            self._remember(data, *self._repeats)
         if self._found is None and self._completed == completed:  # of a head only a part is there
             self._fed += len(data)
             if self._fed > self.front.bounds.max_header_bytes:
                 self._refuse(plain(431, "the head of the request is too long", _CLOSE))
+
+    def _comes_again(self, data: bytes) -> bool:
+        """Whether this is a whole request whose head is known; then it is taken."""
+        front = self.front
+        end = data.find(b"\r\n\r\n") + 4
+        place, length = front.heads.get(data[:end], _UNKNOWN)
+        if len(data) - end != length or self.by_proxy:
+            return False
+        front.buffered += length
+        if not front.has_room(self):
+            front.buffered -= length
+            return False
+        peer = Peer(self.address or None, place.label, place.operation, self.certificate)
+        self._take(_Request(place, True, False, peer, data[end:]))
+        return True
+
+    def _remember(self, data: bytes, place: Place, length: int) -> None:
+        end = data.find(b"\r\n\r\n") + 4
+        heads = self.front.heads
+        if len(data) - end == length and end <= _LONGEST_HEAD:
+            if len(heads) >= _MOST_HEADS:
+                heads.clear()
+            heads[data[:end]] = (place, length)
 
     def _head_again(self) -> bytes:
         lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, self._parser.get_http_version().encode())]
@@ -488,6 +529,7 @@ class _Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._reset()
+        self._begun = True
         if not self._answering and not self._blocked:
             self.stage = _Stage.HEAD
 
@@ -590,9 +632,15 @@ class _Connection(asyncio.Protocol):
                 self._refuse(plain(400, "Client-Cert is malformed", _CLOSE))
                 return
             request.peer = peer
+            if request.keep_alive and self._declared.isdigit() and not (self._coding or self._expect or self.by_proxy):
+                self._repeats = found, int(self._declared)
         else:
             self.front.buffered -= self._body_bytes
         self._reset()
+        self._take(request)
+
+    def _take(self, request: _Request) -> None:
+        """A whole request: answer it, or keep it until those before it are answered."""
         self._completed += 1
         self._requests.append(request)
         if not request.keep_alive:

@@ -112,6 +112,7 @@ class Hub:
         self._tasks: set[asyncio.Future[Any]] = set()
         self._commits: WeakKeyDictionary[Store, _Commits] = WeakKeyDictionary()
         self._claimed: dict[bytes, deque[Resume]] = {}
+        self._stand_ins: tuple[_SharedStore, _Awaited] | None = None
 
     @staticmethod
     def here() -> Hub:
@@ -200,7 +201,14 @@ class Hub:
         done: Callable[[bytes | None, BaseException | None], object],
     ) -> None:
         """Begin to answer a message; ``done`` is called with the answer, perhaps at once."""
-        twin = responder.beside(_SharedStore(responder.store, self), _Awaited(responder.authority))
+        store, authority = responder.store, responder.authority
+        if (
+            self._stand_ins is None
+            or self._stand_ins[0].store is not store
+            or self._stand_ins[1].authority is not authority
+        ):
+            self._stand_ins = _SharedStore(store, self), _Awaited(authority)
+        twin = responder.beside(*self._stand_ins)
         if responder.sweep_is_due():
             self.start(twin.sweep, _swept)
         self.start(partial(twin.handle, der, peer), done)
@@ -333,51 +341,53 @@ class _SharedStore:
     """A store for greenlets of a hub; what it does not change is the store's own."""
 
     def __init__(self, store: Store, hub: Hub) -> None:
-        self._store = store
+        self.store = store
         self._hub = hub
         self.claim = hub.claim
+        # Asked for each message: found here, and not by way of __getattr__.
+        self.look, self.certificate, self.open_transactions = store.look, store.certificate, store.open_transactions
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        return getattr(self.store, name)
 
     def commit(self, change: Change) -> None:
         """As ``Store.commit``, together with others."""
-        self._hub.commit(self._store, change)
+        self._hub.commit(self.store, change)
 
 
 class _Awaited:
     """An authority whose methods may be coroutine functions, for greenlets of a hub."""
 
     def __init__(self, authority: Any) -> None:
-        self._authority = authority
+        self.authority = authority
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._authority, name)
+        return getattr(self.authority, name)
 
     def issue(self, request: CertificateRequest) -> Issued | Pending:
         """As ``Authority.issue``."""
-        result: Issued | Pending = settle(self._authority.issue(request))
+        result: Issued | Pending = settle(self.authority.issue(request))
         return result
 
     def confirm(self, issued: Issued, accepted: bool) -> Pending | None:
         """As ``Authority.confirm``."""
-        result: Pending | None = settle(self._authority.confirm(issued, accepted))
+        result: Pending | None = settle(self.authority.confirm(issued, accepted))
         return result
 
     def revoke(self, request: RevocationRequest) -> Pending | None:
         """As ``Authority.revoke``."""
-        result: Pending | None = settle(self._authority.revoke(request))
+        result: Pending | None = settle(self.authority.revoke(request))
         return result
 
     def info(self, request: InfoRequest) -> list[InfoTypeAndValue] | Pending:
         """As ``Authority.info``."""
-        result: list[InfoTypeAndValue] | Pending = settle(self._authority.info(request))
+        result: list[InfoTypeAndValue] | Pending = settle(self.authority.info(request))
         return result
 
     def publish(self) -> None:
         """As ``Publisher.publish``, in a thread; nothing when the authority does not publish."""
-        if isinstance(self._authority, Publisher):
-            done: Awaitable[None] = asyncio.get_running_loop().run_in_executor(None, self._authority.publish)
+        if isinstance(self.authority, Publisher):
+            done: Awaitable[None] = asyncio.get_running_loop().run_in_executor(None, self.authority.publish)
             settle(done)
 
 

@@ -360,6 +360,7 @@ def _work(
     app = load()
     gc.collect()
     gc.freeze()  # what is there now stays; the collector need not look at it again and again
+    gc.set_threshold(10_000, 20, 20)  # a message makes hundreds of objects, and next to none in cycles
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(app, settings, transfers, sockets, life, ready))
 

@@ -118,6 +118,52 @@ def test_requests_beyond_what_may_be_pipelined_are_left_and_the_connection_is_cl
     assert data.count(b"connection: close") == 1
 
 
+def test_a_head_that_came_before_is_not_parsed_again_and_means_the_same(server: Serving) -> None:
+    path = f"{ROOT}/p/again/keyupdate"
+    with server.connect() as first, server.connect() as second:
+        for connection, body in ((first, b"one"), (second, b"two"), (first, b"six")):
+            assert exchange(connection, post(path, body))[::2] == (200, b"echo " + body)
+            assert server.gate.asked[-1] == (body, Peer(address="127.0.0.1", label="again", operation="keyupdate"))
+    request = post(path, b"one")
+    assert server.front.heads[request[:-3]][1] == 3
+
+
+@pytest.mark.parametrize("apart", [1, 30, -4, -1])
+def test_a_known_head_in_pieces_or_with_more_behind_it_is_parsed(
+    server: Serving, connection: socket.socket, apart: int
+) -> None:
+    request = post(ROOT, b"known")
+    assert exchange(connection, request)[2] == b"echo known"
+    connection.sendall(request[:apart])
+    server.call(lambda: None)
+    connection.sendall(request[apart:] + request + request[:apart])
+    answers = b""
+    while answers.count(b"echo known") < 2:
+        answers += connection.recv(65536)
+    server.call(lambda: None)
+    assert exchange(connection, request[apart:])[2] == b"echo known"
+
+
+def test_a_body_that_looks_like_a_known_request_is_a_body(server: Serving, connection: socket.socket) -> None:
+    inside = post(ROOT, b"inside")
+    assert exchange(connection, inside)[2] == b"echo inside"
+    before = len(server.gate.asked)
+    outside = post(ROOT, inside)
+    connection.sendall(outside[: -len(inside)])
+    server.call(lambda: None)
+    connection.sendall(inside)
+    assert read_response(connection)[2] == b"echo " + inside
+    assert [body for body, _ in server.gate.asked[before:]] == [inside]
+
+
+def test_the_heads_that_are_kept_are_bounded(server: Serving, connection: socket.socket) -> None:
+    for number in range(1100):
+        assert exchange(connection, post(f"{ROOT}/p/{number}", b"x"))[0] == 200
+    assert exchange(connection, post(f"{ROOT}/p/{'x' * 1000}", b"x"))[0] == 200
+    assert 0 < len(server.front.heads) <= 1024
+    assert max(map(len, server.front.heads)) <= 1024
+
+
 def test_a_chunked_body_is_put_together(connection: socket.socket) -> None:
     head = f"POST {ROOT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/pkixcmp\r\nTransfer-Encoding: chunked\r\n\r\n"
     connection.sendall(head.encode())
@@ -552,6 +598,14 @@ def test_nobody_else_is_believed() -> None:
     with serving(trusted=("192.0.2.1",)) as server:
         server.ask(post(ROOT, b"x", "X-Forwarded-For: 192.0.2.9", "Forwarded: for=192.0.2.9", CLIENT_CERT))
         assert server.gate.asked == [(b"x", Peer(address="127.0.0.1"))]
+
+
+def test_a_head_that_is_known_tells_a_proxy_nothing_of_others() -> None:
+    with serving(trusted=("127.0.0.1",)) as server, server.connect() as connection:
+        for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
+            exchange(connection, post(ROOT, b"x", f"X-Forwarded-For: {client}"))
+            assert server.gate.asked[-1][1] == Peer(address=client)
+        assert not server.front.heads
 
 
 def test_trailers_tell_nothing_of_who_asks() -> None:
