@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -162,26 +163,51 @@ def _key_parts(public_key: bytes) -> tuple[bytes, bytes]:
     return public_key[start:middle], public_key[content + 1 : end]
 
 
+_MAX_NAME_BYTES = 4096  # as the gate takes for sender
+_STRINGS = frozenset((0x0C, 0x12, 0x13, 0x14, 0x16, 0x1C, 0x1E))
+_PLAIN = re.compile(rb"[\x0c\x13\x16][\x01-\x7f][ -~]+")  # a short string in ASCII, without control characters
+_BITS = b"\x06\x03\x55\x04\x2d"  # x500UniqueIdentifier, the one type that is no string
+
+
 def _check_name(name: bytes) -> None:
     """Return when this is a Name that people can be shown, in lists and logs: SEQUENCE OF SET OF SEQUENCE of an OID and a text.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, has values that are no strings, are empty or hold control characters (with a zero byte some
+            readers would take "a" for the whole of "a\\0.example"), or an RDN with one type twice, or not in DER's order.
+
+    Source: RFC 5280, 4.1.2.4; X.690, 11.6.
     """
+    if len(name) > _MAX_NAME_BYTES:
+        raise ValueError("a name that is too long")
     plain = True
     for start, end in elements(name):
         rdn = name[start:end]
         pairs = list(elements(rdn, 0x31))
         if not pairs:
             raise ValueError("an empty RDN")
+        types = []
         for first, last in pairs:
             pair = rdn[first:last]
-            (oid, _), (value, _) = elements(pair)
+            (oid, middle), (value, _) = elements(pair)
             if pair[oid] != 0x06:
                 raise ValueError("an attribute without type")
-            plain = plain and pair[value] in {0x0C, 0x13, 0x16} and pair[value:].isascii()
+            types.append(pair[oid:middle])
+            if _PLAIN.fullmatch(pair, value) is None:
+                plain = False
+                if pair[value] not in _STRINGS and types[-1] != _BITS:
+                    raise ValueError("a value that is no string")
+                if pair[value + 1] == 0:
+                    raise ValueError("an empty value")
+        if len(pairs) > 1:
+            found = [rdn[first:last] for first, last in pairs]
+            if found != sorted(found) or len(set(types)) < len(types):
+                raise ValueError("an RDN that is not in DER")
     if not plain:
-        decode(x509.Name, name)
+        for attribute in decode(x509.Name, name):
+            text = attribute.value
+            if isinstance(text, str) and any(unicodedata.category(each) == "Cc" for each in text):
+                raise ValueError("a value with control characters")
 
 
 _NOT_A_CA = _extension(_BASIC_CONSTRAINTS, b"\x30\x00", critical=True)
@@ -534,7 +560,7 @@ def _check_names(names: bytes) -> None:
             if len(value) not in {4, 16}:
                 raise ValueError("an address of another length")
         elif tag == 0xA4:
-            decode(x509.Name, value)
+            _check_name(value)
         elif tag == 0x88:
             decode(x509.ObjectIdentifier, b"\x06" + names[start + 1 : end])
         elif tag not in {0xA0, 0xA3, 0xA5}:

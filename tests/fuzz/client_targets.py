@@ -18,19 +18,15 @@ from opensslcmp.context.certificates import facts
 from opensslcmp.context.protection import MacProtector, Protector, protect
 from opensslcmp.credentials import MacParameters
 from opensslcmp.enums import BodyType
-from opensslcmp.errors import CMPError
+from opensslcmp.errors import CMPError, TimedOut
 from tests.fuzz.engine import Target
 from tests.fuzz.server_targets import Kept
 from tests.server.device import KEYS
 from tests.server.world import World, fresh_world
 
 SECRET = SharedSecret("device", "secret", parameters=MacParameters(iterations=1))
-OPTIONS: dict[str, Any] = {
-    "retry": Retry(attempts=1),
-    "min_poll_seconds": 0,
-    "max_poll_seconds": 0.001,
-    "total_timeout_seconds": 0.2,
-}
+OPTIONS: dict[str, Any] = {"retry": Retry(attempts=1), "total_timeout_seconds": 60}
+_POLLS = 3
 Change = Callable[[bytes], bytes]
 
 
@@ -41,6 +37,13 @@ class Hostile:
         self.world = world
         self.change: Change = bytes
         self.changed: list[tuple[bytes, bytes]] = []
+        self.slept = 0
+
+    def sleep(self, _: float) -> None:
+        """Not for ever."""
+        self.slept += 1
+        if self.slept > _POLLS:
+            raise TimedOut("enough")
 
     def send(self, request: bytes, timeout_seconds: float | None = None) -> bytes:
         answer = self.world.responder.handle(request)
@@ -61,11 +64,13 @@ class Operations:
         self.certificate = self.device.enroll(KEYS[0])
         self.hostile = Hostile(self.world)
         root = self.world.ca.certificate
-        self.by_secret = Session(Context(credential=SECRET, **OPTIONS), self.hostile)
+        self.by_secret = Session(Context(credential=SECRET, **OPTIONS), self.hostile, sleep=self.hostile.sleep)
         implicit = Context(credential=SECRET, implicit_confirm=True, **OPTIONS)
-        self.implicitly = Session(implicit, self.hostile)
+        self.implicitly = Session(implicit, self.hostile, sleep=self.hostile.sleep)
         signer = Signer(self.certificate, KEYS[0])
-        self.by_signature = Session(Context(credential=signer, trusted=[root], **OPTIONS), self.hostile)
+        self.by_signature = Session(
+            Context(credential=signer, trusted=[root], **OPTIONS), self.hostile, sleep=self.hostile.sleep
+        )
         self.kept = Kept(self.world.store)
         self.all: list[Callable[[], object]] = [
             lambda: self.enroll(self.by_secret),
@@ -91,7 +96,7 @@ class Operations:
 
     def run(self, number: int, change: Change) -> list[tuple[bytes, bytes]]:
         """The answers as they were and as they were told, when the operation went well."""
-        self.hostile.change, self.hostile.changed = change, []
+        self.hostile.change, self.hostile.changed, self.hostile.slept = change, [], 0
         try:
             with contextlib.suppress(CMPError, StillWaiting):
                 self.all[number % len(self.all)]()

@@ -298,18 +298,54 @@ def test_a_key_of_ones_own_is_certified(kind: str) -> None:
     IssuingProfile().check_key(PrivateKey.generate(kind).public_key_der)
 
 
-@pytest.mark.parametrize("value", ["0305006465 76", "0c02ff41", "130180", "1e0141", "020101"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("0305006465 76", "0c02ff41", "130180", "1e0141", "020101"),
+        *("0403616263", "0c00", "0c03610062", "0c031b5b41", "0c02610a", "1e0400610000", "1c040000007f", "160461000061"),
+        "0c821388" + "61" * 5000,
+    ],
+    ids=lambda value: value[:16],
+)
 def test_a_subject_that_cannot_be_shown_is_not_issued(world: World, value: str) -> None:
-    """An attribute as BIT STRING, texts that are none, an INTEGER: lists and logs would stumble over them."""
+    """An attribute as BIT or OCTET STRING, texts that are none, empty, too long or not for people: lists and logs would
+    stumble over them, and others take what stands before a zero for all of it."""
     attribute = bytes.fromhex("0603550403" + value)
     subject = wrap(0x30, wrap(0x31, wrap(0x30, attribute)))
     assert said(world.device().ask(B.IR, crmf(KEYS[0], subject))) == (B.IP, F.BAD_CERT_TEMPLATE)
+
+
+_ATTRIBUTES = {
+    "a": wrap(0x30, bytes.fromhex("06035504030c0161")),
+    "b": wrap(0x30, bytes.fromhex("06035504030c0162")),
+    "organisation": wrap(0x30, bytes.fromhex("060355040a0c0161")),
+}
+
+
+@pytest.mark.parametrize("pairs", [("a", "a"), ("a", "b"), ("organisation", "a"), ("a", "organisation")])
+def test_an_rdn_of_several_attributes_is_in_the_order_of_der_and_has_each_once(
+    world: World, pairs: tuple[str, str]
+) -> None:
+    subject = wrap(0x30, wrap(0x31, b"".join(_ATTRIBUTES[each] for each in pairs)))
+    refused = None if pairs == ("a", "organisation") else F.BAD_CERT_TEMPLATE
+    assert said(world.device().ask(B.IR, crmf(KEYS[0], subject))) == (B.IP, refused)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0c02c3a9", "1e0200e9", "1c0400 0000e9", "130161", "160161", "120131", "1303614062"],
+    ids=lambda each: each[:4],
+)
+def test_texts_of_every_kind_are_issued(world: World, value: str) -> None:
+    subject = wrap(0x30, wrap(0x31, wrap(0x30, bytes.fromhex("0603550403" + value))))
+    assert said(world.device().ask(B.IR, crmf(KEYS[0], subject))) == (B.IP, None)
 
 
 @pytest.mark.parametrize(
     "names",
     [
         "3000",
+        "3013a411300f310d300b06035504030404616263 64",
         "30020500",
         "30048202ff00",
         "30038201" + "00",
