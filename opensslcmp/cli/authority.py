@@ -33,6 +33,7 @@ __all__ = [
     "approve",
     "crl",
     "describe_certificate",
+    "find_certificate",
     "list_certificates",
     "pending",
     "reject",
@@ -57,7 +58,13 @@ def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _find(ca: CA, serial: str) -> CertificateRecord:
+def find_certificate(ca: CA, serial: str) -> CertificateRecord:
+    """The record of a certificate.
+
+    Raises:
+        UsageError: no serial number in hexadecimal.
+        InputError: there is none.
+    """
     try:
         number = int(serial.replace(":", ""), 16)
     except ValueError:
@@ -106,7 +113,7 @@ def show(directory: Directory, serial: Serial, *, as_json: AsJSON = False) -> No
     The certificate itself comes in PEM.
     """
     with _ca(directory) as ca:
-        record = _find(ca, serial)
+        record = find_certificate(ca, serial)
         before = ca.store.certificate(record.updates) if record.updates else None
         told = describe_certificate(ca, record) | {
             "updates": f"{before.serial_number:x}" if before else None,
@@ -151,12 +158,12 @@ def revoke(
     if chosen is None:
         raise UsageError(f"--reason is one of {', '.join(each.text for each in RevocationReason)}")
     with _ca(directory) as ca:
-        record = _find(ca, serial)
+        record = find_certificate(ca, serial)
         try:
             done = ca.change_status(record.serial_number, chosen)
         except Rejected as error:
             raise InputError(f"{serial}: {'; '.join(error.text)}") from None
-        told = describe_certificate(ca, _find(ca, serial))
+        told = describe_certificate(ca, find_certificate(ca, serial))
     record_act(directory, "revoke", serials=[told["serial"]], reason=chosen.text)
     if as_json:
         give_json(told)

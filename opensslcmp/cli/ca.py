@@ -277,10 +277,10 @@ def serve(
         return
     load = partial(load_app, directory.absolute(), config and config.absolute(), server.paths, options)
     if not settings.metrics.enabled or server.workers == 1:
-        run_server(load, server, transfers=transfers, ready=_ready)
+        run_server(load, server, transfers=transfers, ready=ready)
         return
     with tempfile.TemporaryDirectory(prefix="opensslcmp-", dir=os.environ.get("RUNTIME_DIRECTORY")) as numbers:
-        run_server(partial(load, metrics_directory=Path(numbers)), server, transfers=transfers, ready=_ready)
+        run_server(partial(load, metrics_directory=Path(numbers)), server, transfers=transfers, ready=ready)
 
 
 def open_settings(directory: Path, config: Path | None = None) -> Settings:
@@ -299,7 +299,8 @@ def open_settings(directory: Path, config: Path | None = None) -> Settings:
         raise InputError(str(error)) from None
 
 
-def _ready(url: str) -> None:
+def ready(url: str) -> None:
+    """Say that a server listens."""
     give(f"listening on {url}\n")
 
 
@@ -340,6 +341,7 @@ def load_app(
     metrics_directory: Path | None = None,
 ) -> App:
     """The application of a CA's directory; each worker process makes its own."""
+    from opensslcmp.server.announcer import Announcer
     from opensslcmp.server.app import App, Document
     from opensslcmp.server.generations import url_of
     from opensslcmp.server.live import LiveResponder
@@ -349,6 +351,9 @@ def load_app(
     watch = Watch(open_settings(directory, config), directory, metrics_directory)
     live = LiveResponder(directory, config=config, observe=watch, is_open=watch.is_open, **options)
     watch.begin(live.ca)
+    announcer = Announcer(
+        directory / "announcements", live.settings.announce, lambda: live.ca, lambda: live.responder.protector
+    )
 
     def crl(path: str) -> Document | None:
         generation = live.ca.crl_paths().get(path)
@@ -366,8 +371,10 @@ def load_app(
         live.sweep()
         live.publish()
         watch.tick()
+        announcer.start()
 
     def close() -> None:
+        announcer.close()
         live.close()
         watch.close()
 

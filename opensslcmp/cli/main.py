@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from opensslcmp._version import __version__
-from opensslcmp.cli import authority, bench, ca, client, demo, enroll_many, inspecting, operator, ra, renew
+from opensslcmp.cli import announce, authority, bench, ca, client, demo, enroll_many, inspecting, operator, ra, renew
 from opensslcmp.cli.cmp import program
 from opensslcmp.cli.command import EXAMPLES, add_command, make_app
 from opensslcmp.cli.exits import Exit
@@ -159,6 +159,20 @@ _ca_commands: tuple[tuple[str, Callable[..., None], str], ...] = (
 for _command, _function, _example in _ca_commands:
     add_command(ca_app, _command, _function, group="ca", example=_example)
 add_command(app, "serve", ca.serve, panel=_SERVER, example="opensslcmp serve my-ca --port 8080")
+add_command(
+    app,
+    "announce",
+    announce.announce,
+    panel=_SERVER,
+    example="opensslcmp announce my-ca crlann --to http://127.0.0.1:8090/.well-known/cmp",
+)
+add_command(
+    app,
+    "listen",
+    announce.listen,
+    panel=_SERVER,
+    example="opensslcmp listen --trusted ca.pem --out announced --port 8090",
+)
 ra_app = make_app("A registration authority: between end entities and a CA of any kind.")
 app.add_typer(ra_app, name="ra", rich_help_panel=_SERVER)
 add_command(ra_app, "serve", ra.serve, group="ra", example="opensslcmp ra serve my-ra/ra.toml --port 8081")

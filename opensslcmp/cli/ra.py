@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opensslcmp.cli.ca import AsJSON
+from opensslcmp.cli.ca import AsJSON, ready
 from opensslcmp.cli.exits import InputError, UsageError
 from opensslcmp.cli.files import read_secret
 from opensslcmp.cli.talk import give, give_json, say
@@ -63,9 +63,7 @@ def serve(
         say(f"{config}: no problem was found")
         say(f"mode: {configuration.ra.mode}; upstream: {', '.join(configuration.ra.upstream) or 'PKCS#10'}")
         return
-    run_server(
-        partial(load_app, config.absolute(), server.paths), server, ready=lambda url: give(f"listening on {url}\n")
-    )
+    run_server(partial(load_app, config.absolute(), server.paths), server, ready=ready)
 
 
 def _read(config: Path) -> RAConfiguration:

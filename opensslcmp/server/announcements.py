@@ -17,16 +17,21 @@ Source: RFC 9810, 5.3.13 to 5.3.16; RFC 9811, 3.3 and 3.5.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from opensslcmp.client.announcements import ANNOUNCEMENTS, Announcement
+from opensslcmp.client.announcements import ANNOUNCEMENTS, Announcement, receive_announcement
+from opensslcmp.client.context import Context
 from opensslcmp.context.certificates import Trust
 from opensslcmp.enums import BodyType, FailureInfo
-from opensslcmp.errors import BadMessage, Rejected
+from opensslcmp.errors import BadMessage, ProtectionError, Rejected
+from opensslcmp.server.peer import Peer
 
-__all__ = ["Ears", "Hook", "Taken", "Unheard"]
+__all__ = ["Ears", "Hook", "Receiver", "Taken", "Unheard"]
+
+logger = logging.getLogger("opensslcmp.server")
 
 Hook: TypeAlias = Callable[[Announcement], Literal[False] | None]
 """Takes an announcement: None when it is done, False when it will be. It may come again, and is the same then.
@@ -89,11 +94,41 @@ class Ears:
             BadMessage: it is refused, or does not decode.
         """
         announcement.check()
-        hook = self.hooks.get(announcement.kind)
-        if hook is None:
-            raise BadMessage(FailureInfo.BAD_REQUEST, f"nobody listens for {announcement.kind.text} here")
+        return _taken(self.hooks, announcement)
+
+
+def _taken(hooks: Mapping[BodyType, Hook], announcement: Announcement) -> bytes:
+    hook = hooks.get(announcement.kind)
+    if hook is None:
+        raise BadMessage(FailureInfo.BAD_REQUEST, f"nobody listens for {announcement.kind.text} here")
+    try:
+        return b"" if hook(announcement) is False else Taken()
+    except Rejected as error:
+        text = "; ".join(error.text) or "refused"
+        raise BadMessage(error.failure or FailureInfo.BAD_REQUEST, text) from error
+
+
+class Receiver:
+    """Takes announcements and nothing else: for who is no CA, and holds its root. Stands where a Responder would.
+
+    Args:
+        context: whom it believes; ``unprotected_requests=True`` does without a credential.
+        hooks: what is called, by kind.
+
+    ``App(Receiver(context, hooks))`` receives by HTTP, under any ASGI server.
+    """
+
+    def __init__(self, context: Context, hooks: Mapping[BodyType, Hook]) -> None:
+        self._context = context
+        self._hooks = hooks
+
+    def handle(self, der: bytes, peer: Peer = Peer()) -> bytes:  # noqa: B008 -- immutable
+        """No bytes, or an ``Unheard``. Never raises; what fails is logged."""
         try:
-            return b"" if hook(announcement) is False else Taken()
-        except Rejected as error:
-            text = "; ".join(error.text) or "refused"
-            raise BadMessage(error.failure or FailureInfo.BAD_REQUEST, text) from error
+            return _taken(self._hooks, receive_announcement(self._context, bytes(der)))
+        except (BadMessage, ProtectionError) as error:
+            logger.info("an announcement was refused: %s", error)
+            return Unheard.because(error.failure, b"")
+        except Exception:
+            logger.exception("an announcement could not be taken")
+            return Unheard.because(FailureInfo.SYSTEM_FAILURE, b"")

@@ -294,6 +294,11 @@ class CA:
         self.store.close()
 
     @property
+    def subject(self) -> bytes:
+        """DER of its Name."""
+        return self._subject
+
+    @property
     def signer(self) -> Signer:
         """The credential that signs its messages: its key with its own certificate.
 

@@ -334,6 +334,11 @@ class Responder:
 
         return Hub.here().handle(self, der, peer)
 
+    @property
+    def protector(self) -> Protector:
+        """Signs the answers to signed messages, and what is announced."""
+        return self._signer
+
     def beside(self, store: Store, authority: Authority) -> Responder:
         """This Responder with another store and another authority, for as long as one message takes."""
         other = object.__new__(type(self))

@@ -17,6 +17,7 @@ from opensslcmp.asn1 import Limits
 from opensslcmp.context.certificates import facts, load_certificates
 from opensslcmp.context.protection import MacLimits
 from opensslcmp.errors import OpenSSLError, ProtectionError
+from opensslcmp.server.announce_settings import AnnounceSettings
 from opensslcmp.server.audit import AuditSettings
 from opensslcmp.server.key_generation import KINDS, type_of
 from opensslcmp.server.metrics import MetricsSettings
@@ -354,6 +355,7 @@ class Settings:
         metrics: whether and where there are metrics.
         transfers: ways beside HTTP by which messages come.
         key_generation: keys that are made for who asks for one.
+        announce: who is told of revocations, CRLs and new keys without asking.
 
     Raises:
         ValueError: a URL that is none, or that a certificate cannot carry; a name that nothing has.
@@ -375,6 +377,7 @@ class Settings:
     metrics: MetricsSettings = MetricsSettings()  # noqa: RUF009 -- immutable
     transfers: TransferSettings = TransferSettings()  # noqa: RUF009 -- immutable
     key_generation: KeyGenerationSettings = KeyGenerationSettings()
+    announce: AnnounceSettings = AnnounceSettings()  # noqa: RUF009 -- immutable
 
     def __post_init__(self) -> None:
         refuse(self._wrong())

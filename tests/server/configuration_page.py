@@ -42,7 +42,7 @@ my-ca/opensslcmp.toml:12: [rules] off has no such rule: message_time_is_ner; did
 
 SIGHUP to `opensslcmp serve` reads the file again, with the certificates and keys that it names. Messages under way end as
 they began. What cannot be read changes nothing: the log says why, and the old settings stay. Changes of [server], [store],
-[audit], [metrics] and of the path of `crl_url` need a restart; the log names them.
+[audit], [metrics], [announce] and of the path of `crl_url` need a restart; the log names them.
 
 The `ca` commands read `opensslcmp.toml` in the CA's directory: keep it there when it has [store] or a `key`.
 
