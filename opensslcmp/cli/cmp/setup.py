@@ -76,6 +76,7 @@ class Setup:
         context = ClientContext(property_query=given.text("propquery"))
         context.log_verbosity = min(log.verbosity, 8)
         context.ignore_key_usage = given.has("ignore_keyusage")
+        context.permit_anchor_in_extra_certs = given.has("ta_in_ip_extracerts")
         if given.has("no_cache_extracerts"):
             try:
                 context.cache_extra_certs = False

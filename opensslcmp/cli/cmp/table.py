@@ -109,6 +109,10 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         _text("expect_sender", "/type=value/... that answers must come from; by default that of -srvcert"),
         _flag("ignore_keyusage", "The signer's keyUsage need not allow digitalSignature"),
         _flag("unprotected_errors", "Believe negative answers without protection (breaks RFC 9810)"),
+        _flag(
+            "ta_in_ip_extracerts",
+            "An ip may bring its own trust anchor in extraCerts (3GPP TS 33.310; breaks RFC 9810)",
+        ),
         _flag("no_cache_extracerts", "Do not keep extraCerts for the messages that follow"),
         _text("srvcertout", "Write the certificate that signed the answer here"),
         _text("extracertsout", "Write the extraCerts that came here"),
