@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from opensslcmp._native import ffi, lib
+from opensslcmp._native import IMPLEMENTATION, ffi, lib
 from opensslcmp._native.levels import LEVEL, has
 from opensslcmp._native.providers import provider_names
 from opensslcmp._version import __version__
@@ -67,6 +67,8 @@ class Features:
 
     Attributes:
         opensslcmp: version of the package.
+        extension: ``"system"``, compiled against the system's OpenSSL, or ``"binary"``, of the wheel opensslcmp-binary with
+            an OpenSSL of its own.
         compiled: OpenSSL version of the headers.
         loaded: OpenSSL version that runs, in its own words.
         level: feature level of the headers: ``"3.0"``, ``"3.2"``, ``"3.3"``, ``"3.4"`` or ``"3.5"``.
@@ -84,6 +86,7 @@ class Features:
     """
 
     opensslcmp: str
+    extension: str
     compiled: str
     loaded: str
     level: str
@@ -246,6 +249,7 @@ def features() -> Features:
         fips="fips" in providers,
         pkcs11="pkcs11" in providers or "pkcs11" in modules,
         opensslcmp=__version__,
+        extension=IMPLEMENTATION,
         compiled=_text(_numbers(lib.OPENSSL_VERSION_NUMBER)),
         loaded=ffi.string(lib.OpenSSL_version(0)).decode(),
         level=LEVEL,

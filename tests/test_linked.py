@@ -21,6 +21,7 @@ def test_the_report_is_json_and_names_all_versions() -> None:
     report = json.loads(features().to_json())
     for part in (
         "opensslcmp",
+        "extension",
         "compiled",
         "loaded",
         "level",

@@ -23,6 +23,15 @@ __all__ = ["doctor", "inspect"]
 
 _MAX_BYTES = 16 << 20
 
+_EXTENSIONS = {
+    "system": "system: compiled against the system's OpenSSL",
+    "binary": "binary: opensslcmp-binary, with an OpenSSL of its own; OPENSSLCMP_IMPL=system takes the system's",
+}
+_NO_TOKENS = {
+    "system": "no: the provider pkcs11 is not installed",
+    "binary": "no: opensslcmp-binary has neither token nor FIPS providers; OPENSSLCMP_IMPL=system takes the system's OpenSSL",
+}
+
 AsJSON = Annotated[bool, typer.Option("--json", help="Write JSON for machines to stdout.")]
 
 
@@ -95,10 +104,11 @@ def doctor(*, as_json: AsJSON = False) -> None:
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     facts.add_row("opensslcmp", found.opensslcmp)
     facts.add_row("OpenSSL", f"{found.loaded} (compiled against {found.compiled}, feature level {found.level})")
+    facts.add_row("extension", _EXTENSIONS[found.extension])
     facts.add_row("Python", f"{found.implementation} {found.python}")
     facts.add_row("providers", " ".join(found.providers) + (" (FIPS)" if found.fips else ""))
     facts.add_row("installed", " ".join(found.modules) or "no provider modules")
-    facts.add_row("PKCS #11", "yes" if found.pkcs11 else "no: the provider pkcs11 is not installed")
+    facts.add_row("PKCS #11", "yes" if found.pkcs11 else _NO_TOKENS[found.extension])
     facts.add_row("cffi", found.cffi)
     facts.add_row("cryptography", found.cryptography)
     console.print(facts)
