@@ -3,7 +3,8 @@
 It holds one transaction, knows one secret, and takes follow-ups from any client it trusts: good for a test or a gateway
 with one client, and as a peer to test others with. A CA for many uses :class:`opensslcmp.server.responder.Responder`.
 
-It decodes what it is given: let nothing in that has not passed :mod:`opensslcmp.asn1.gate`.
+What it is given passes :mod:`opensslcmp.asn1.gate` first, with the body types that a server takes: any other, validated, would
+make libcrypto take the caPubs of a client into the server's trust store.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,15 +16,22 @@ from opensslcmp._native.callbacks import Caller, callback
 from opensslcmp._native.levels import require
 from opensslcmp._native.memory import decode, encode, give, own
 from opensslcmp._native.queue import check, drain
-from opensslcmp.asn1 import PKIStatusInfo
+from opensslcmp.asn1 import PKIStatusInfo, admit
 from opensslcmp.asn1 import common as asn1
 from opensslcmp.context import natives
 from opensslcmp.context.client import ClientContext
 from opensslcmp.context.natives import CertificateLike, Native
-from opensslcmp.enums import PKIStatus
+from opensslcmp.enums import BodyType, PKIStatus
 from opensslcmp.errors import OpenSSLError, Rejected
 
 __all__ = ["CertificateAnswer", "ServerContext"]
+
+_ACCEPTED = frozenset(
+    (
+        *(BodyType.IR, BodyType.CR, BodyType.P10CR, BodyType.KUR, BodyType.RR, BodyType.GENM),
+        *(BodyType.CERT_CONF, BodyType.POLL_REQ, BodyType.ERROR),
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,10 +159,12 @@ class ServerContext(Caller):
         """The answer to ``request``.
 
         Raises:
-            OpenSSLError: it does not decode, or no answer can be made.
+            BadMessage: it does not pass the gate.
+            OpenSSLError: libcrypto does not decode it, or no answer can be made.
 
         Source: OSSL_CMP_SRV_process_request(3).
         """
+        admit(request, accept=_ACCEPTED)
         out = ffi.new("unsigned char **")
         try:
             length = self.call(lib.opensslcmp_process, self._ptr, request, len(request), out)

@@ -11,7 +11,7 @@ from opensslcmp.asn1 import PKIStatusInfo, admit
 from opensslcmp.context.client import ClientContext
 from opensslcmp.context.server import CertificateAnswer, ServerContext
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
-from opensslcmp.errors import OpenSSLError, Rejected, Unsupported
+from opensslcmp.errors import BadMessage, OpenSSLError, Rejected, Unsupported
 from tests import native_peers as peers
 
 GIVEN = bytes.fromhex("300a06082b06010505070401")
@@ -167,8 +167,8 @@ def test_errors_of_an_earlier_failure_are_not_told_to_the_next_client() -> None:
 
 
 @pytest.mark.parametrize("request_", [b"", b"junk", b"\x30\x00"])
-def test_what_is_no_message_is_an_openssl_error(request_: bytes) -> None:
-    with pytest.raises(OpenSSLError):
+def test_what_is_no_message_does_not_come_to_openssl(request_: bytes) -> None:
+    with pytest.raises(BadMessage):
         peers.make_server(peers.CA()).process(request_)
     assert lib.ERR_peek_error() == 0
 
@@ -176,7 +176,7 @@ def test_what_is_no_message_is_an_openssl_error(request_: bytes) -> None:
 def test_bytes_after_a_request_are_refused() -> None:
     server = peers.make_server(peers.CA())
     client = peers.make_client(lambda request: server.process(request + b"\0"), peers.CA())
-    with pytest.raises(OpenSSLError, match="bytes follow the message"):
+    with pytest.raises(BadMessage, match="ExtraData"):
         client.request_certificate(BodyType.IR)
 
 
