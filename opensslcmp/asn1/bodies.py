@@ -63,6 +63,7 @@ __all__ = [
     "KeyRecRepContent",
     "PollRep",
     "PollReq",
+    "Rand",
     "RevAnnContent",
     "RevDetails",
     "RevRepContent",
@@ -155,6 +156,14 @@ class Challenge:
     witness: bytes
     challenge: bytes
     encrypted_rand: Annotated[AnyValue, Explicit(0)] = None
+
+
+@structure
+class Rand:
+    """Rand (RFC 9810, 5.2.8.3.3), what a Challenge encrypts: a number, and who sent it (a GeneralName)."""
+
+    integer: int
+    sender: TLV
 
 
 @structure

@@ -18,6 +18,7 @@ from opensslcmp.cli.files import Outputs, pem, read_secret
 from opensslcmp.cli.options import ClientOptions, general_names, make_context
 from opensslcmp.cli.talk import give, give_json, say
 from opensslcmp.client.context import Context
+from opensslcmp.client.possession import Proof
 from opensslcmp.client.results import Info, Issued, Protection
 from opensslcmp.client.session import Session
 from opensslcmp.context.keys import KEY_KINDS, PrivateKey
@@ -32,6 +33,10 @@ _FILES = "Files written"
 
 def _option(name: str, help_text: str, panel: str = _REQUEST, metavar: str | None = None) -> Any:
     return typer.Option(f"--{name}", help=help_text, rich_help_panel=panel, metavar=metavar)
+
+
+_PROOFS: tuple[Proof, ...] = ("raVerified", "signature", "indirect", "challenge", "none")
+"""By number; -1 is the last one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +65,9 @@ class RequestOptions:
     ] = False
     policy_oids: Annotated[str | None, _option("policy_oids", "Certificate policies, with commas")] = None
     days: Annotated[int, _option("days", "Validity to ask for; 0: what the CA gives")] = 0
-    popo: Annotated[int, _option("popo", "Proof of possession: -1 none, 0 raVerified, 1 signature")] = 1
+    popo: Annotated[
+        int, _option("popo", "Proof of possession: -1 none, 0 raVerified, 1 signature, 2 indirect, 3 challenge")
+    ] = 1
     implicit_confirm: Annotated[bool, _option("implicit_confirm", "Ask the server to waive the confirmation")] = False
     disable_confirm: Annotated[bool, _option("disable_confirm", "Do not confirm (breaks RFC 9810)")] = False
     certout: Annotated[Path | None, _option("certout", "The new certificate; else it goes to stdout", _FILES)] = None
@@ -147,13 +154,13 @@ def _issue(
     *,
     default_sans: bool = True,
 ) -> None:
-    if request.popo not in {-1, 0, 1}:
-        raise UsageError("--popo is -1, 0 or 1")
+    if not -1 <= request.popo < len(_PROOFS) - 1:
+        raise UsageError("--popo is -1, 0, 1, 2 or 3")
     context = make_context(
         client,
         implicit_confirm=request.implicit_confirm,
         disable_confirm=request.disable_confirm,
-        popo=("raVerified", "signature", "none")[request.popo],
+        popo=_PROOFS[request.popo],
         validity_days=request.days,
         default_sans=default_sans,
         sans_critical=bool(request.sans) and general_names(request.sans or "")[1],

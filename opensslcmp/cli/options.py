@@ -7,7 +7,7 @@ import ipaddress
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -17,6 +17,7 @@ from opensslcmp.cli.exits import InputError, UsageError
 from opensslcmp.cli.files import read_secret, sources
 from opensslcmp.client.context import Context
 from opensslcmp.client.failover import Retry
+from opensslcmp.client.possession import Proof
 from opensslcmp.context.certificates import load_certificates
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.credentials import Credential, SharedSecret, Signer
@@ -162,7 +163,7 @@ def make_context(
     *,
     implicit_confirm: bool = False,
     disable_confirm: bool = False,
-    popo: Literal["signature", "raVerified", "keyEnc", "none"] = "signature",
+    popo: Proof = "signature",
     validity_days: int = 0,
     default_sans: bool = True,
     sans_critical: bool = False,

@@ -35,6 +35,7 @@ from opensslcmp.client.operations import (
     Validity,
 )
 from opensslcmp.client.pending import Pending
+from opensslcmp.client.possession import Proof
 from opensslcmp.client.results import Info, Issued, RequestTemplate, Revoked, RootCaUpdate
 from opensslcmp.client.session import several
 from opensslcmp.client.several import enroll_several
@@ -146,6 +147,7 @@ class AsyncSession:
         issuer: NameSource | None = None,
         profile: str | Sequence[str] | None = None,
         token: str | None = None,
+        proof: Proof | None = None,
         implicit_confirm: bool | None = None,
         confirm: AsyncConfirm | None = None,
         wait: bool = True,
@@ -166,6 +168,7 @@ class AsyncSession:
             issuer=issuer,
             profile=profile,
             token=token,
+            proof=proof,
             implicit_confirm=implicit_confirm,
             confirm=confirm,
             wait=wait,
@@ -244,6 +247,7 @@ class AsyncSession:
         policies: Iterable[str] = (),
         validity: Validity = None,
         profile: str | Sequence[str] | None = None,
+        proof: Proof | None = None,
         implicit_confirm: bool | None = None,
         confirm: AsyncConfirm | None = None,
         wait: bool = True,
@@ -262,6 +266,7 @@ class AsyncSession:
             policies=policies,
             validity=validity,
             profile=profile,
+            proof=proof,
             implicit_confirm=implicit_confirm,
             confirm=confirm,
             wait=wait,

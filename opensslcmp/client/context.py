@@ -15,13 +15,14 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from cryptography import x509
 
 from opensslcmp.asn1 import NULL_DN, Limits, Message
 from opensslcmp.client.failover import Retry, Servers
+from opensslcmp.client.possession import Proof
 from opensslcmp.context.certificates import Trust, facts, load_certificate, load_certificates, same_name
 from opensslcmp.context.kem import is_kem_key
 from opensslcmp.context.library import Library, Providers
@@ -81,7 +82,7 @@ class Context:
         max_connections: to the server at one time; a message waits for one to become free, as long as its timeout lasts.
         implicit_confirm: ask the server to waive the confirmation.
         disable_confirm: never confirm. Breaks RFC 9810.
-        popo: proof of possession: ``signature``, ``raVerified``, ``keyEnc`` or ``none``.
+        popo: proof of possession, where the operation says nothing; ``indirect`` for a key that does not sign.
         digest: hash of signatures, in proofs and, where the credential says nothing, in protection.
         owf, mac: of a shared secret's MAC; by default what the ``SharedSecret`` says.
         validity_days: asked for in requests; 0 asks for none.
@@ -134,7 +135,7 @@ class Context:
         max_connections: int = 32,
         implicit_confirm: bool = False,
         disable_confirm: bool = False,
-        popo: Literal["signature", "raVerified", "keyEnc", "none"] = "signature",
+        popo: Proof = "signature",
         digest: str | None = None,
         owf: str | None = None,
         mac: str | None = None,
@@ -168,7 +169,7 @@ class Context:
                 raise ValueError(f"{name} must be finite and above 0")
         if max_connections < 1:
             raise ValueError("max_connections must be at least 1")
-        if popo not in {"signature", "raVerified", "keyEnc", "none"}:
+        if popo not in get_args(Proof):
             raise ValueError(f"no such proof of possession: {popo}")
         if implicit_confirm and disable_confirm:
             raise ValueError("implicit_confirm and disable_confirm exclude each other")

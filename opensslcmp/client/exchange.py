@@ -54,6 +54,7 @@ from opensslcmp.client.context import Context
 from opensslcmp.client.failover import deliver, may_come_again
 from opensslcmp.client.journal import Entry, Journal, State
 from opensslcmp.client.pending import Pending, StillWaiting
+from opensslcmp.client.request import BY_DECRYPTION
 from opensslcmp.context.certificates import facts, same_name
 from opensslcmp.context.kem import KemProtector, KemSecret, encapsulate, verify_kem
 from opensslcmp.context.keys import PrivateKey
@@ -168,6 +169,7 @@ class Transaction:
         "_peer_nonce",
         "_pending",
         "_protector",
+        "_pvno",
         "_recipient",
         "_recorded",
         "_salt",
@@ -207,6 +209,7 @@ class Transaction:
         self._entry = key
         self._recorded = False
         self._salt: bytes | None = None
+        self._pvno = 3 if pending is not None and pending.popo in BY_DECRYPTION else 2
         self.transaction_id = pending.transaction_id if pending is not None else b""
         protector = None if context.unprotected_requests else context.protector
         self.library = context.library
@@ -365,7 +368,7 @@ class Transaction:
         if self._kem_secret is not None or (protector is not None and protector.kind is ProtectionKind.KEM):
             pvno = 3
         before, after = header_parts(
-            pvno=pvno,
+            pvno=max(pvno, self._pvno),
             sender=_general_name(_NULL_DN if context.protector is None else context.protector.sender_name),
             recipient=_general_name(self._recipient),
             second=int(time.time()),
@@ -538,7 +541,7 @@ class Transaction:
         final = _ANSWERS[body_type]
         if self._pending is not None and self._pending.asked is not body_type:
             self._pending = replace(self._pending, asked=body_type)
-        accept = frozenset((final, BodyType.ERROR))
+        accept = self._accepted(final)
         # No frame that sleeps keeps a message: decoded it takes 3 kB, and thousands may sleep.
         return self._settled(
             final, self._exchange(body_type, encode_body(body_type, content), accept, general_info, pvno)
@@ -572,6 +575,24 @@ class Transaction:
         """
         self._waits.sleep(min(self._clamp(check_after), self._remaining()))
 
+    def challenged(self, numbers: Sequence[int]) -> Answer:
+        """The final answer to the request, after the challenge was answered with these numbers.
+
+        Raises:
+            as ``round_trip``.
+
+        Source: RFC 9810, 5.2.8.3.3.
+        """
+        assert self._pending is not None
+        final = _ANSWERS[self._pending.asked]
+        body = encode_body(BodyType.POPDECR, list(numbers))
+        return self._settled(final, self._exchange(BodyType.POPDECR, body, frozenset((final, BodyType.ERROR))))
+
+    def _accepted(self, final: BodyType) -> frozenset[BodyType]:
+        accept = frozenset((final, BodyType.ERROR))
+        challenge = self._pending is not None and self._pending.popo == "challenge"
+        return accept | {BodyType.POPDECC} if challenge else accept
+
     def resumed(self, message: bytes | None = None) -> Answer:
         """The final answer that a transaction taken up again waits for.
 
@@ -585,7 +606,7 @@ class Transaction:
         final = _ANSWERS[self._pending.asked]
         if message is None:
             return self._settled(final, self._poll(final))
-        accept = frozenset((final, BodyType.ERROR))
+        accept = self._accepted(final)
         if self._pending.sent is BodyType.POLL_REQ:
             accept |= {BodyType.POLL_REP}
         return self._settled(final, self._send(message, accept))

@@ -58,7 +58,8 @@ from opensslcmp.client.context import Context, NameSource, name_from
 from opensslcmp.client.exchange import Answer, Transaction, Waits, identity_of, raise_unless_granted, status_of
 from opensslcmp.client.journal import Entry, State
 from opensslcmp.client.pending import Pending, StillWaiting
-from opensslcmp.client.request import request_body
+from opensslcmp.client.possession import Proof, answer_challenges, open_certificate, proof_for
+from opensslcmp.client.request import BY_DECRYPTION, request_body
 from opensslcmp.client.results import (
     Info,
     Issued,
@@ -158,6 +159,7 @@ class UpdateOptions(CSROptions, total=False):
     extensions: Iterable[x509.Extension[Any] | x509.ExtensionType]
     policies: Iterable[str]
     validity: Validity
+    proof: Proof | None
 
 
 class EnrollOptions(UpdateOptions, total=False):
@@ -278,6 +280,7 @@ def enroll(
     issuer: NameSource | None = None,
     profile: str | Sequence[str] | None = None,
     token: str | None = None,
+    proof: Proof | None = None,
     implicit_confirm: bool | None = None,
     confirm: Confirm | None = None,
     wait: bool = True,
@@ -302,6 +305,7 @@ def enroll(
         validity=validity,
         issuer=issuer,
         token=token,
+        proof=proof,
     )
     own = request.key
     assert own is not None
@@ -326,6 +330,7 @@ def enrollment_request(
     validity: Validity,
     issuer: NameSource | None,
     token: str | None,
+    proof: Proof | None = None,
 ) -> EnrollmentRequest:
     """What is asked for by an ir or cr. ``Session.enroll`` documents the arguments.
 
@@ -346,7 +351,7 @@ def enrollment_request(
         subject=None if subject is None else name_from(subject),
         issuer=None if issuer is None else name_from(issuer),
         extensions=encoded,
-        popo=context.popo,
+        popo=proof_for(own, proof, context.popo),
         digest=context.digest,
         library=context.library,
         validity_days=days,
@@ -395,6 +400,7 @@ def update(
     policies: Iterable[str] = (),
     validity: Validity = None,
     profile: str | Sequence[str] | None = None,
+    proof: Proof | None = None,
     implicit_confirm: bool | None = None,
     confirm: Confirm | None = None,
     wait: bool = True,
@@ -416,7 +422,7 @@ def update(
         subject=None if subject is None else name_from(subject),
         old_certificate=old,
         extensions=encoded,
-        popo=context.popo,
+        popo=proof_for(own, proof, context.popo),
         digest=context.digest,
         library=context.library,
         validity_days=days,
@@ -563,8 +569,10 @@ def _concluded(
         else:
             built = (BodyType.IR, b"") if pending.transaction_id else request_body(request)
         answer = ask_for(*built)
+        if answer.message.body_type is BodyType.POPDECC:
+            answer = transaction.challenged(answer_challenges(answer.content, answer.message.header, _own(request)))
         _admit_certificate(answer, transaction, pending.kind, request.popo)
-        certificate = answer.content.response[0].certificate
+        certificate = _certificate_in(answer, request)
     response = answer.content.response[0]
     issued, refusal = judged(context, pending, answer, certificate, request.key, transaction.transaction_id, confirm)
     granted = pending.implicit_confirm and answer.message.implicit_confirm
@@ -822,7 +830,7 @@ def _resumed(
         return _rebuilt(context, pending, request)
     if message is None and pending.waiting_for is None:
         raise ValueError("the transaction does not wait for anything")
-    if own is None and pending.popo in _ENCRYPTED and pending.public_key is not None:
+    if own is None and pending.popo in {*_ENCRYPTED, *BY_DECRYPTION} and pending.public_key is not None:
         raise ValueError("the private key is needed to open the answer")
     pending = replace(pending, key=own)
     with Transaction(waits, context, pending=pending, wait=wait) as transaction:
@@ -877,7 +885,7 @@ def _rebuilt(context: Context, pending: Pending, request: EnrollmentRequest) -> 
     if request.popo in _ENCRYPTED:
         certificate = run_enrollment(request, lambda body_type, body: (_ANSWERS[body_type], message.body_der))
     else:
-        certificate = answer.content.response[0].certificate
+        certificate = _certificate_in(answer, request)
     outlined = _outline(certificate)
     _check_key(pending, certificate, outlined[2])
     issued = _issued(context, answer, new_certificate_of(certificate), outlined, request.key, pending.transaction_id)
@@ -937,10 +945,25 @@ def _admit_certificate(answer: Answer, transaction: Transaction | None, kind: Bo
             transaction.close()
         raise
     if response.certificate is None:
+        if popo == "indirect":
+            return
         if popo not in _ENCRYPTED:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "the answer holds no certificate in clear")
         # An EncryptedValue makes OpenSSLs without the fix of CVE-2026-42767 read a NULL pointer.
         _check_encrypted(response)
+
+
+def _own(request: EnrollmentRequest) -> PrivateKey:
+    if request.key is None:
+        raise ValueError("the private key is needed to prove possession of it")
+    return request.key
+
+
+def _certificate_in(answer: Answer, request: EnrollmentRequest) -> bytes:
+    """The certificate of an answer that ``_admit_certificate`` let through."""
+    response = answer.content.response[0]
+    certificate: bytes | None = response.certificate
+    return open_certificate(response, _own(request)) if certificate is None else certificate
 
 
 def _check_encrypted(response: Any) -> None:

@@ -31,8 +31,8 @@ _FORMAT = "opensslcmp pending"
 _VERSION = 1
 _MAX_BYTES = 1 << 20
 _KINDS = frozenset((BodyType.IR, BodyType.CR, BodyType.P10CR, BodyType.KUR, BodyType.CCR, BodyType.RR, BodyType.GENM))
-_SENT = frozenset((*_KINDS, BodyType.CERT_CONF, BodyType.POLL_REQ))
-_POPO = frozenset(("signature", "raVerified", "keyEnc", "none"))
+_SENT = frozenset((*_KINDS, BodyType.CERT_CONF, BodyType.POLL_REQ, BodyType.POPDECR))
+_POPO = frozenset(("signature", "raVerified", "keyEnc", "none", "indirect", "challenge"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -298,7 +298,7 @@ _FIELDS = {
     "since": _Kind(float, _seconds),
     "fingerprint": _octets(32, 32),
     "label": _text(1000),
-    "asked": _one_of(_SENT - {BodyType.POLL_REQ}),
+    "asked": _one_of(_SENT - {BodyType.POLL_REQ, BodyType.POPDECR}),
     "waiting_for": _number(-1, (1 << 31) - 1),
     "sent": _one_of(_SENT),
     "nonces": _Kind(lambda value: [_encoded(each) for each in value], _read_nonces),

@@ -2,8 +2,8 @@
 
 ``OSSL_CMP_CTX`` makes the same bytes (a test compares them), at a price: it re-encodes and decodes the public key, builds a
 signing context for the proof and a message around it all: 303 µs on OpenSSL 3.0 and 127 on 3.5, where the signature
-itself costs 30. Here it is the signature, and ten microseconds of joining. What this module does not build (proofs
-other than signature and raVerified, a regToken) is still built by OpenSSL: ``context.enrollment.build_request``.
+itself costs 30. Here it is the signature, and ten microseconds of joining. What this module does not build (keyEnc
+and no proof at all, a regToken) is still built by OpenSSL: ``context.enrollment.build_request``.
 
 Source: RFC 4211, 3 to 5; RFC 9810, 5.3.1 to 5.3.5; OSSL_CMP_CTX_setup_CRM(3).
 """
@@ -28,10 +28,14 @@ from opensslcmp.asn1 import (
 )
 from opensslcmp.asn1.certificate import time as asn1_time
 from opensslcmp.context.certificates import facts
+from opensslcmp.context.encryption import key_type
 from opensslcmp.context.enrollment import EnrollmentRequest, build_request
 from opensslcmp.enums import BodyType
 
-__all__ = ["asked_extensions", "is_built_here", "one_request", "request_body"]
+__all__ = ["BY_DECRYPTION", "asked_extensions", "is_built_here", "one_request", "request_body"]
+
+BY_DECRYPTION = {"indirect": 0, "challenge": 1}
+"""Proofs of possession by decryption, and their numbers in SubsequentMessage (RFC 9810, 5.2.8.3)."""
 
 _OURS = frozenset((BodyType.IR, BodyType.CR, BodyType.KUR, BodyType.CCR))
 _number = lru_cache(maxsize=128)(encode)
@@ -56,7 +60,7 @@ def is_built_here(request: EnrollmentRequest) -> bool:
     """Whether ``one_request`` can make it."""
     return (
         request.body_type in _OURS
-        and request.popo in {"signature", "raVerified"}
+        and request.popo in {"signature", "raVerified", *BY_DECRYPTION}
         and not request.token
         and request.key is not None
     )
@@ -73,10 +77,24 @@ def one_request(request: EnrollmentRequest, number: int = 0) -> bytes:
     cert_request = wrap(0x30, _number(number) + _template(request, key.public_key_der) + _controls(request))
     if request.popo == "raVerified":
         proof = _RA_VERIFIED
+    elif request.popo in BY_DECRYPTION:
+        proof = _subsequent_message(key.public_key_der, BY_DECRYPTION[request.popo])
     else:
         algorithm = key.signature_algorithm(request.digest)
         proof = wrap(0xA1, algorithm + wrap(0x03, b"\0" + key.sign(cert_request, algorithm)))
     return wrap(0x30, cert_request + proof)
+
+
+def _subsequent_message(public_key: bytes, how: int) -> bytes:
+    """keyEncipherment or keyAgreement with subsequentMessage (RFC 4211, 4.2 and 4.3).
+
+    Raises:
+        ValueError: the key does not decrypt.
+    """
+    kind = key_type(public_key)
+    if not kind:
+        raise ValueError("a key of this type proves possession by signature only")
+    return wrap(0xA2 if kind in {"RSA", "ML-KEM"} else 0xA3, wrap(0x81, bytes((how,))))
 
 
 def _template(request: EnrollmentRequest, public_key: bytes) -> bytes:

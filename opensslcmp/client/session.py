@@ -32,6 +32,7 @@ from opensslcmp.client.operations import (
     Validity,
 )
 from opensslcmp.client.pending import Pending
+from opensslcmp.client.possession import Proof
 from opensslcmp.client.results import Info, Issued, RequestTemplate, Revoked, RootCaUpdate
 from opensslcmp.client.several import enroll_several
 from opensslcmp.credentials import CertificateSource, Credential, KeySource
@@ -106,6 +107,7 @@ class Session:
         issuer: NameSource | None = None,
         profile: str | Sequence[str] | None = None,
         token: str | None = None,
+        proof: Proof | None = None,
         implicit_confirm: bool | None = None,
         confirm: Confirm | None = None,
         wait: bool = True,
@@ -124,6 +126,9 @@ class Session:
             issuer: wished, for a server with several.
             profile: certProfile, as the server names it.
             token: one-time registration token (RFC 4211, 6.1).
+            proof: of possession of the key, by default what the context says, or ``indirect`` for a key that does not sign:
+                ``signature``; ``indirect``, the certificate comes encrypted to the key; ``challenge``, a number does before
+                anything is issued; ``raVerified``, which is for registration authorities.
             implicit_confirm: ask to waive the confirmation; None for what the context says.
             confirm: looks at the certificate before it is confirmed; raises ``Rejected`` to refuse it.
             wait: when the server says "waiting", ask again until it has decided; False gives a ``Pending`` then.
@@ -147,6 +152,7 @@ class Session:
             issuer=issuer,
             profile=profile,
             token=token,
+            proof=proof,
             implicit_confirm=implicit_confirm,
             confirm=confirm,
             wait=wait,
@@ -231,6 +237,7 @@ class Session:
         policies: Iterable[str] = (),
         validity: Validity = None,
         profile: str | Sequence[str] | None = None,
+        proof: Proof | None = None,
         implicit_confirm: bool | None = None,
         confirm: Confirm | None = None,
         wait: bool = True,
@@ -257,6 +264,7 @@ class Session:
             policies=policies,
             validity=validity,
             profile=profile,
+            proof=proof,
             implicit_confirm=implicit_confirm,
             confirm=confirm,
             wait=wait,

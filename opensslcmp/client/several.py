@@ -19,7 +19,7 @@ from opensslcmp.client.context import Context
 from opensslcmp.client.exchange import Answer, Transaction, Waits, raise_unless_granted
 from opensslcmp.client.operations import Confirm, cert_profile, confirmation, enrollment_request, judged
 from opensslcmp.client.pending import Pending
-from opensslcmp.client.request import is_built_here, one_request
+from opensslcmp.client.request import BY_DECRYPTION, is_built_here, one_request
 from opensslcmp.client.results import Issued
 from opensslcmp.context.enrollment import EnrollmentRequest
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus
@@ -89,7 +89,7 @@ def _request(waits: Waits, context: Context, order: Order) -> EnrollmentRequest:
         issuer=order.issuer,
         token=order.token,
     )
-    if not is_built_here(request):
+    if not is_built_here(request) or request.popo in BY_DECRYPTION:
         raise ValueError("several requests in one message are proven by signature or raVerified, and have no token")
     return request
 

@@ -49,7 +49,7 @@ class EnrollmentRequest:
         old_certificate: DER, for KUR.
         request: DER of the CSR, for P10CR.
         extensions: DER of Extensions, or None.
-        popo: ``signature``, ``raVerified``, ``keyEnc`` or ``none``.
+        popo: ``signature``, ``raVerified``, ``keyEnc`` or ``none``; ``indirect`` and ``challenge`` OpenSSL does not build.
         validity_days: wished from now; 0 for none.
         validity: wished; instead of ``validity_days``.
         default_sans: take subjectAltName from ``old_certificate``.

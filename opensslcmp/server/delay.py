@@ -40,7 +40,18 @@ from opensslcmp.server.rules import ACCEPTED, REQUESTS, Stage
 from opensslcmp.server.store import CertificateState, TransactionState
 from opensslcmp.server.turn import Answer, Turn, refusal
 
-__all__ = ["ANSWER_TO", "Handler", "keep_waiting", "poll", "put_off", "reference", "references", "waiting_status"]
+__all__ = [
+    "ANSWER_TO",
+    "Handler",
+    "keep",
+    "keep_waiting",
+    "kept",
+    "poll",
+    "put_off",
+    "reference",
+    "references",
+    "waiting_status",
+]
 
 ANSWER_TO = {
     BodyType.IR: BodyType.IP,
@@ -104,7 +115,7 @@ def waiting_status(pending: Pending) -> PKIStatusInfo:
 def keep_waiting(turn: Turn, waiting: Mapping[int, Pending]) -> None:
     """Write down the request and what it waits for, for the pollReq to come."""
     check, polled = turn.check, turn.polled
-    turn.request = _keep(check.message.der, check.outer) if polled is None else polled.begun.request
+    turn.request = keep(check.message.der, check.outer) if polled is None else polled.begun.request
     items = [wrap(0x30, encode(number) + encode(each.reference)) for number, each in waiting.items()]
     turn.pending = wrap(0x30, b"".join(items))
 
@@ -140,7 +151,7 @@ def poll(turn: Turn, handlers: Mapping[BodyType, Handler]) -> Answer:
     begun = check.begun
     if begun.state is not TransactionState.WAITING:  # whatever the profile says: there is no request
         raise BadMessage(FailureInfo.BAD_REQUEST, "there is no request to answer")
-    request, outer = _kept(begun.request or b"")
+    request, outer = kept(begun.request or b"")
     original = admit(request, limits=check.message.limits, accept=ACCEPTED)
     asked = {each.cert_req_id for each in check.message.content()}
     if not asked or not asked <= references(begun.pending).keys() | {_WHOLE}:
@@ -173,14 +184,15 @@ def poll(turn: Turn, handlers: Mapping[BodyType, Handler]) -> Answer:
 _WITH_OUTER = 0xE1
 
 
-def _keep(request: bytes, outer: Verified | None) -> bytes:
+def keep(request: bytes, outer: Verified | None) -> bytes:
     """A request for the store, with who signed the nested message that it came in: private tag 1, and certificates behind."""
     if outer is None:
         return request
     return wrap(_WITH_OUTER, b"".join((request, outer.signature_algorithm or b"\x30\x00", *outer.chain)))
 
 
-def _kept(stored: bytes) -> tuple[bytes, Verified | None]:
+def kept(stored: bytes) -> tuple[bytes, Verified | None]:
+    """What ``keep`` was given."""
     if stored[:1] != bytes((_WITH_OUTER,)):
         return stored, None
     request, algorithm, *chain = (stored[start:end] for start, end in elements(stored, _WITH_OUTER))

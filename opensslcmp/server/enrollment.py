@@ -43,6 +43,7 @@ from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, Rejected
 from opensslcmp.server.authority import CertificateRequest, Issued, Pending
 from opensslcmp.server.delay import ANSWER_TO, keep_waiting, put_off, references, waiting_status
+from opensslcmp.server.possession import challenge, encrypted_pair, key_usage_proven
 from opensslcmp.server.rules import Check, Stage, Wish, central_key_kind, central_key_recipient
 from opensslcmp.server.store import (
     CertificateRecord,
@@ -141,7 +142,24 @@ def enroll(turn: Turn) -> Answer:
     if turn.polled is None:
         check.open_transactions = turn.store.open_transactions(check.verified.identity)
         check.profile.check(Stage.OPENING, check)
-    return _answer(turn, check.message, wishes_of(check.message))
+    wishes = wishes_of(check.message)
+    if turn.polled is None and not turn.proven:
+        challenged = [each for each in wishes if each.proof == "challenge"]
+        if challenged and not _refused(turn, wishes):
+            return challenge(turn, challenged)
+    return _answer(turn, check.message, wishes)
+
+
+def _refused(turn: Turn, wishes: list[Wish]) -> bool:
+    """Whether some request breaks a rule: then nobody is challenged, and the answer says which."""
+    check = turn.check
+    check.wishes = len(wishes)
+    for check.position, check.wish in enumerate(wishes):
+        try:
+            check.profile.check(Stage.REQUEST, check)
+        except BadMessage:
+            return True
+    return False
 
 
 Outcome: TypeAlias = Issued | Pending | Rejected
@@ -188,12 +206,12 @@ def _answer(turn: Turn, message: Message, wishes: list[Wish]) -> Answer:
     statuses: list[PKIStatusInfo] = []
     chain: dict[bytes, None] = {}
     roots: dict[bytes, None] = {}
-    implicit = turn.implicit_confirm and message.implicit_confirm
+    implicit = _may_waive(turn, message, wishes)
     state = CertificateState.VALID if implicit else CertificateState.UNCONFIRMED
     for wish, outcome in outcomes:
         if isinstance(outcome, Issued):
             _accept(turn, message, wish, outcome, state)
-            status, response = _granted(wish.request_id, outcome)
+            status, response = _granted(wish, outcome, message.header.pvno)
             chain.update(dict.fromkeys(outcome.chain))
             roots.update(dict.fromkeys(outcome.ca_certificates))
         else:
@@ -233,14 +251,23 @@ def _confirm_wait_time(second: int) -> bytes:
     return encode(InfoTypeAndValue.make(oids.IT_CONFIRM_WAIT_TIME, encode(until)))
 
 
-def _granted(request_id: int, issued: Issued) -> tuple[PKIStatusInfo, bytes]:
+def _may_waive(turn: Turn, message: Message, wishes: list[Wish]) -> bool:
+    """Implicit confirmation is granted: not where the certConf is to prove possession."""
+    granted = turn.implicit_confirm and message.implicit_confirm
+    return granted and all(wish.proof != "indirect" for wish in wishes)
+
+
+def _granted(wish: Wish, issued: Issued, pvno: int) -> tuple[PKIStatusInfo, bytes]:
     """Status and CertResponse (DER) of a certificate (RFC 9810, 5.3.4)."""
     status, status_der = _ACCEPTED, _ACCEPTED_DER
     if issued.changes:
         status = PKIStatusInfo.make(PKIStatus.GRANTED_WITH_MODS, *issued.changes)
         status_der = encode(status)
-    pair = wrap(0x30, wrap(0xA0, issued.certificate) + issued.private_key)
-    return status, wrap(0x30, encode(request_id) + status_der + pair)
+    if wish.proof == "indirect":
+        pair = encrypted_pair(issued.certificate, wish.public_key or b"", pvno)
+    else:
+        pair = wrap(0x30, wrap(0xA0, issued.certificate) + issued.private_key)
+    return status, wrap(0x30, encode(wish.request_id) + status_der + pair)
 
 
 def _settle(turn: Turn, waiting: Mapping[int, Pending], *, unconfirmed: bool) -> None:
@@ -297,7 +324,7 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         kind=message.body_type,
         subject=wish.subject,
         public_key=public_key,
-        extensions=wish.extensions,
+        extensions=key_usage_proven(wish),
         not_before=validity.not_before.as_datetime() if validity and validity.not_before else None,
         not_after=validity.not_after.as_datetime() if validity and validity.not_after else None,
         issuer=wish.message.cert_req.cert_template.issuer_der if wish.message else None,
@@ -312,7 +339,7 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         old_certificate=check.verified.certificate if message.body_type is BodyType.KUR else None,
         cert_profile=named,
         pending=pending,
-        implicit_confirm=turn.implicit_confirm and message.implicit_confirm,
+        implicit_confirm=_may_waive(turn, message, [wish]),
         message=message.der,
     )
     if generator is None or made is None:

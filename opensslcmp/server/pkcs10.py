@@ -65,6 +65,9 @@ class PKCS10Authority:
             is revoked here, and what an entity does not confirm only here.
     """
 
+    proofs = frozenset(("signature", "raVerified"))
+    """Of possession: what is proved by decryption only who encrypted it could tell."""
+
     def __init__(
         self,
         ask: Callable[[bytes, str], Decision],

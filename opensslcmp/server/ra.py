@@ -123,6 +123,9 @@ class RA:
         clock: seconds since 1970.
     """
 
+    proofs = frozenset(("signature", "raVerified"))
+    """Of possession: what is proved by decryption only who encrypted it could tell."""
+
     def __init__(
         self,
         context: Context,

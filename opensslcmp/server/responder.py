@@ -82,10 +82,12 @@ from opensslcmp.server.key_generation import KeyGenerator
 from opensslcmp.server.nested import unwrap_nested
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.policy import LabelPolicy, Policy, Question, ask
+from opensslcmp.server.possession import proven
 from opensslcmp.server.revocation import revoke
 from opensslcmp.server.rules import (
     ACCEPTED,
     OPENING,
+    PROOFS,
     REQUESTS,
     RFC9810,
     Check,
@@ -201,6 +203,7 @@ class Responder:
         sealer: seals what is encapsulated to a requester until its transaction is over, ``Vault`` does; None: only this
             process goes on with such a transaction.
         profile: which rules are checked.
+        proofs: which proofs of possession are accepted, of ``PROOFS``; an authority that has ``proofs`` accepts no others.
         cross_certification: which CAs may ask for cross-certification (ccr); None: nobody may.
         policy: who may ask; None: everybody with a credential that is known.
         labels: what each label in the path selects; another label is refused with badRequest. None: a label selects
@@ -241,6 +244,7 @@ class Responder:
         trust: Trust | None = None,
         cross_certification: Trust | None = None,
         profile: ValidationProfile = RFC9810,
+        proofs: Iterable[str] = PROOFS,
         policy: Policy | None = None,
         labels: Mapping[str, LabelPolicy] | None = None,
         unlabelled: LabelPolicy | None = None,
@@ -265,6 +269,9 @@ class Responder:
         self.store = store
         self.profile = profile
         self.trust = trust
+        self._proofs = frozenset(proofs) & frozenset(getattr(authority, "proofs", PROOFS))
+        if unknown := set(proofs) - PROOFS:
+            raise ValueError(f"no such proof of possession: {', '.join(sorted(unknown))}")
         self._policy = policy
         self._labels = labels
         self._unlabelled = unlabelled
@@ -503,6 +510,7 @@ class Responder:
             outer=outside.verified,
             batched=outside.batched,
             key_generator=self._key_generator,
+            proofs=self._proofs,
         )
         change = Change(transaction=_NOTHING, previous=way.transaction, request_hash=request_hash, now=now)
         turn = Turn(
@@ -519,6 +527,7 @@ class Responder:
         try:
             self._identify(check, way, outside.inner)
             way.verified_at = self._stopwatch()
+            turn.sender = self._sender(way.protector or self._signer, way)
             answer = self._dispatch(turn)
         except BadMessage as error:
             if error.failure is FailureInfo.SYSTEM_UNAVAIL or not self._is_theirs(way, message):
@@ -803,6 +812,8 @@ class Responder:
         try:
             if body_type is BodyType.CERT_CONF:
                 return confirm(turn)
+            if body_type is BodyType.POPDECR:
+                return proven(turn, enroll)
             return poll(turn, _MAY_WAIT) if body_type is BodyType.POLL_REQ else self._give_up(turn)
         except Rejected as error:
             raise BadMessage(error.failure or FailureInfo.BAD_REQUEST, "; ".join(error.text)) from error
@@ -838,13 +849,9 @@ class Responder:
         header = way.header
         way.answer, way.turn = answer, None
         way.nonce = fresh_bytes(16)
-        sender = self._name_der
-        if protector.kind is ProtectionKind.KEM:
-            if protector is self._signer:  # nobody has encapsulated anything
-                return self._unprotected(answer, now, header, way.nonce)
-            sender = wrap(0xA4, protector.sender_name)
-        if protector.kind is ProtectionKind.MAC and "mac_sender_is_the_reference" in (way.profile or self.profile):
-            sender = wrap(0xA4, protector.sender_name)
+        if protector.kind is ProtectionKind.KEM and protector is self._signer:  # nobody has encapsulated anything
+            return self._unprotected(answer, now, header, way.nonce)
+        sender = self._sender(protector, way)
         answer_header = header_parts(
             pvno=header.pvno if header is not None and header.pvno in {2, 3} else 2,
             sender=sender,
@@ -860,6 +867,15 @@ class Responder:
             # Under a MAC too: the peer may need our certificates to check what we sign later.
             extra = tuple(dict.fromkeys((*self._signer.certificates, *extra)))
         return protect(answer_header, answer.body_type, answer.body, protector, extra)
+
+    def _sender(self, protector: Protector, way: _Way) -> bytes:
+        """Sender of an answer: a GeneralName in DER."""
+        kind = protector.kind
+        if kind is ProtectionKind.KEM or (
+            kind is ProtectionKind.MAC and "mac_sender_is_the_reference" in (way.profile or self.profile)
+        ):
+            return wrap(0xA4, protector.sender_name)
+        return self._name_der
 
     def _unprotected(self, answer: Answer, now: float, header: PKIHeader | None, nonce: bytes) -> bytes:
         """An answer to who has to encapsulate, or decapsulate, something first; our KEM certificate comes along."""

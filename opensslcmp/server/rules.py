@@ -25,7 +25,7 @@ from itertools import product
 from typing import TypeAlias
 
 from cryptography import x509
-from cryptography.hazmat.asn1 import decode_der
+from cryptography.hazmat.asn1 import TLV, decode_der
 
 from opensslcmp.asn1 import (
     BitString,
@@ -37,6 +37,7 @@ from opensslcmp.asn1 import (
     Extension,
     KemBMParameter,
     Message,
+    POPOPrivKey,
     POPOSigningKey,
     RevDetails,
     bits,
@@ -50,6 +51,7 @@ from opensslcmp.asn1 import (
 from opensslcmp.client.announcements import ANNOUNCEMENTS
 from opensslcmp.context.certificates import facts, same_name
 from opensslcmp.context.cms import PasswordRecipient, Recipient
+from opensslcmp.context.encryption import key_type
 from opensslcmp.context.keys import signature_algorithm, verify_signature
 from opensslcmp.context.protection import ProtectionKind, Verified
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
@@ -70,6 +72,7 @@ from opensslcmp.server.store import (
 __all__ = [
     "LENIENT",
     "PROFILES",
+    "PROOFS",
     "RFC9810",
     "RULES",
     "STRICT",
@@ -80,6 +83,7 @@ __all__ = [
     "Wish",
     "adds_protection",
     "bits_of",
+    "by_decryption",
     "by_secret",
     "central_key_kind",
     "central_key_recipient",
@@ -100,7 +104,7 @@ _CROSS = frozenset((B.CCR,))
 REQUESTS = frozenset((B.IR, B.CR, B.KUR, B.P10CR)) | _CROSS
 CRMF = frozenset((B.IR, B.CR, B.KUR)) | _CROSS
 OPENING = REQUESTS | {B.RR, B.GENM}
-FOLLOW_UP = frozenset((B.CERT_CONF, B.POLL_REQ, B.ERROR))
+FOLLOW_UP = frozenset((B.CERT_CONF, B.POLL_REQ, B.POPDECR, B.ERROR))
 ACCEPTED = OPENING | FOLLOW_UP | {B.NESTED}
 _EVERY = ACCEPTED | ANNOUNCEMENTS
 
@@ -127,6 +131,7 @@ class Stage(IntEnum):
     REVOKE = 8
     INFO = 9
     NESTED = 10
+    PROVE = 11
 
 
 @dataclass(slots=True)
@@ -156,6 +161,31 @@ class Wish:
         message = self.message
         return message is not None and (self.public_key is None or message.cert_req.cert_template.asks_for_key)
 
+    @property
+    def proof(self) -> str:
+        """The kind of the proof of possession, as ``PROOFS`` names it; empty when there is none, or one of no known kind."""
+        popo = self.message.popo if self.message is not None else None
+        if popo is None:
+            return ""
+        if not isinstance(popo.value, TLV):
+            return popo.tag
+        try:
+            private = POPOPrivKey.from_tlv(popo.value).value
+        except ValueError:
+            return ""
+        if private.tag != "subsequentMessage":
+            return private.tag
+        return "indirect" if private.value == 0 else "challenge" if private.value == 1 else ""
+
+
+PROOFS = frozenset(("signature", "raVerified", "indirect", "challenge"))
+"""The proofs of possession that are understood: ``indirect`` is an encrypted certificate (RFC 9810, 5.2.8)."""
+
+
+def by_decryption(wish: Wish) -> bool:
+    """Possession is proved by decryption, before or after the certificate is issued."""
+    return wish.proof in {"indirect", "challenge"}
+
 
 _NOBODY = Verified(kind=ProtectionKind.NONE)
 
@@ -180,6 +210,7 @@ class Check:
         revoked: why and when it was, or None.
         unconfirmed: some certificate of the transaction is to be confirmed while others of its message are waited for.
         signer_held: the signer's certificate is on hold, and not revoked for good.
+        proofs: of possession that are accepted.
         kem_question: it asks for a KEM ciphertext, to protect what follows with.
         agreement: what was encapsulated to the requester of a message with a KEM-based MAC.
         key_generator: makes keys for who asks for one; None: nobody gets any.
@@ -218,6 +249,7 @@ class Check:
     revoked: Revocation | None = None
     unconfirmed: bool = False
     signer_held: bool = False
+    proofs: frozenset[str] = PROOFS
     kem_question: bool = False
     agreement: Agreement | None = None
     key_generator: KeyGenerator | None = None
@@ -906,13 +938,44 @@ def ra_verified_is_said_by_an_ra(check: Check) -> str | None:
     return "raVerified is for registration authorities"
 
 
-@_rule(Stage.REQUEST, F.BAD_POP, "RFC 4211, 4", bodies=CRMF)
-def possession_is_proven_by_signature(check: Check) -> str | None:
-    """A proof of possession is a signature (or raVerified)."""
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 9810, 5.2.8.4", bodies=CRMF)
+def proof_is_of_an_accepted_kind(check: Check) -> str | None:
+    """A proof of possession is of a kind that is accepted: a signature, raVerified, an encrypted certificate, a challenge."""
     message = check.request.message
-    if message is None or message.popo is None or message.popo.tag in {"signature", "raVerified"}:
+    if message is None or message.popo is None or check.request.proof in check.proofs:
         return None
-    return f"a proof of possession by {message.popo.tag} is not supported"
+    return f"a proof of possession by {check.request.proof or message.popo.tag} is not accepted"
+
+
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 9810, 5.2.8.3; RFC 4211, 4.2 and 4.3", bodies=CRMF)
+def proof_fits_the_key(check: Check) -> str | None:
+    """A key for encryption is proved under keyEncipherment, one for key agreement under keyAgreement; with pvno 2 RSA only."""
+    request = check.request
+    if request.message is None or request.message.popo is None or not by_decryption(request):
+        return None
+    try:
+        kind = key_type(request.public_key or b"")
+    except ValueError:
+        kind = ""
+    if not kind:
+        return "nothing can be encrypted to this key: it signs"
+    if check.message.header.pvno < 3 and kind != "RSA":
+        return "this proof of possession needs pvno 3"
+    fitting = "keyEncipherment" if kind in {"RSA", "ML-KEM"} else "keyAgreement"
+    return None if request.message.popo.tag == fitting else f"this key is proved under {fitting}"
+
+
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 9810, 5.2.8.2", bodies=CRMF)
+def key_that_is_to_sign_signs(check: Check) -> str | None:
+    """Who asks for a key usage that signs proves possession by a signature."""
+    usage = next((each.extn_value for each in check.request.extensions if each.oid == _KEY_USAGE), None)
+    if usage is None or not by_decryption(check.request):
+        return None
+    try:
+        signs = bits_of(usage) & 0xC600
+    except ValueError:
+        return "an extension that does not decode"
+    return "a key that is to sign is proved by a signature" if signs else None
 
 
 @_rule(Stage.REQUEST, F.BAD_POP, "RFC 4211, 4.1", bodies=CRMF, profiles=_NOT_LENIENT)
@@ -1173,6 +1236,15 @@ def short_hash(nonce: bytes) -> bytes:
 
 
 # -- pollReq -------------------------------------------------------------------------------------------------------
+
+_PROVE = frozenset((B.POPDECR,))
+
+
+@_rule(Stage.PROVE, F.BAD_REQUEST, "RFC 9810, 5.2.8.3.3", bodies=_PROVE)
+def challenge_is_open(check: Check) -> str | None:
+    """A popdecr answers a popdecc."""
+    return None if check.begun.state is TransactionState.CHALLENGED else "no challenge is open"
+
 
 _POLL = frozenset((B.POLL_REQ,))
 

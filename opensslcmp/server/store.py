@@ -45,6 +45,8 @@ class Conflict(Exception):
 class TransactionState(IntEnum):
     """Where a transaction stands."""
 
+    CHALLENGED = -1
+    """A popdecc was sent, and nothing issued yet."""
     WAITING = 0
     CONFIRMING = 1
     CONFIRMED = 2

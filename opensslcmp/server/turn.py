@@ -55,6 +55,8 @@ class Turn:
         state, issued, deadline, request, pending: of the transaction afterwards.
         polled: the pollReq and what is known of it, then.
         label: what the label in the path selects, if there is one.
+        sender: of the answer, a GeneralName in DER.
+        proven: possession of the keys was proved by a popdecr.
         serials: serial numbers by key, of certificates that are confirmed or released; for who looks on.
     """
 
@@ -73,6 +75,8 @@ class Turn:
     pending: bytes | None = None
     polled: Check | None = None
     label: LabelPolicy | None = None
+    sender: bytes = b""
+    proven: bool = False
     serials: dict[bytes, int] = field(default_factory=dict)
 
     @property

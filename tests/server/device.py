@@ -128,6 +128,10 @@ def crmf(
         proof = Variant(Null(), "raVerified")
     elif popo == "keyEncipherment":
         proof = Variant(tlv(b"\x81\x01\x00"), "keyEncipherment")
+    elif popo == "keyAgreement":
+        proof = Variant(tlv(b"\x81\x01\x00"), "keyAgreement")
+    elif popo == "thisMessage":
+        proof = Variant(tlv(b"\x80\x02\x00\x2a"), "keyEncipherment")
     return CertReqMsg(cert_req=request, popo=proof)
 
 

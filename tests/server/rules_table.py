@@ -30,6 +30,7 @@ STAGES = {
     Stage.REVOKE: "rr",
     Stage.INFO: "genm",
     Stage.NESTED: "nested",
+    Stage.PROVE: "popdecr",
 }
 
 _WELL = "test_a_well_behaved_device_passes_under_every_profile"
@@ -45,6 +46,10 @@ _BY_BODY = {
     frozenset((BodyType.P10CR,)): "test_each_kind_of_request_has_its_answer",
 }
 PASSES = {
+    "proof_is_of_an_accepted_kind": "test_possession_is_proved_by_decryption",
+    "proof_fits_the_key": "test_possession_is_proved_by_decryption",
+    "key_that_is_to_sign_signs": "test_possession_is_proved_by_decryption",
+    "challenge_is_open": "test_a_challenge_is_as_the_rfc_says",
     "message_time_is_near": "test_the_window_of_the_time_is_the_same_on_both_sides",
     "message_time_is_there": "test_an_older_peer_passes_under_lenient",
     "body_is_for_the_paths_operation": "test_nested_comes_by_the_paths_that_are_for_it",

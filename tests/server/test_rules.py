@@ -17,6 +17,7 @@ from opensslcmp.asn1 import (
     AlgorithmIdentifier,
     BitString,
     ErrorMsgContent,
+    Extension,
     InfoTypeAndValue,
     Message,
     OptionalValidity,
@@ -459,9 +460,28 @@ def _(world: World) -> Message:
     return wish(world, popo="raVerified")
 
 
-@breaks("possession_is_proven_by_signature", B.IP)
+@breaks("proof_is_of_an_accepted_kind", B.IP)
 def _(world: World) -> Message:
-    return wish(world, popo="keyEncipherment")
+    return wish(world, popo="thisMessage")
+
+
+@breaks("proof_fits_the_key", B.IP)
+def _(world: World) -> Message:
+    return world.device().ask(BodyType.IR, crmf(KEYS[0], popo="keyEncipherment"), pvno=3)
+
+
+@breaks("key_that_is_to_sign_signs", B.IP)
+def _(world: World) -> Message:
+    usage = Extension(extn_id=x509.ObjectIdentifier("2.5.29.15"), critical=True, extn_value=b"\x03\x02\x07\x80")
+    asked = crmf(KEYS[0], popo="keyAgreement", extensions=[usage])
+    return world.device().ask(BodyType.IR, asked, pvno=3)
+
+
+@breaks("challenge_is_open", B.ERROR)
+def _(world: World) -> Message:
+    device = world.device()
+    device.ask(BodyType.IR, crmf(KEYS[0]))
+    return device.send(BodyType.POPDECR, [1])
 
 
 @breaks("popo_input_is_there_when_needed", B.IP)
