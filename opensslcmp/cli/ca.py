@@ -344,6 +344,7 @@ def load_app(
     from opensslcmp.server.announcer import Announcer
     from opensslcmp.server.app import App, Document
     from opensslcmp.server.generations import url_of
+    from opensslcmp.server.http_service import OLD_TYPES
     from opensslcmp.server.live import LiveResponder
     from opensslcmp.server.watching import Watch
 
@@ -397,6 +398,7 @@ def load_app(
         documents={**documents, **watch.documents()},
         paths=paths,
         max_request_bytes=live.settings.limits.gate.max_message_bytes,
+        content_types=OLD_TYPES if live.responder.profile.name == "lenient" else (),
         read_timeout_seconds=live.settings.server.read_timeout_seconds,
         threads=live.settings.store.pool_size if over_network else 0,
         tick=tick,

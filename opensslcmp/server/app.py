@@ -53,6 +53,7 @@ class App:
         documents: further documents for GET, by path.
         paths: further paths that mean the same as ``/.well-known/cmp``, such as ``/`` or ``/pkix/`` for old clients.
         max_request_bytes: longer bodies get 413.
+        content_types: that mean the same as application/pkixcmp (``http_service.OLD_TYPES``).
         read_timeout_seconds: within which a body must be complete.
         threads: in which ``handle`` runs, so that messages wait for each other only when all are busy. With 0 it is
             ``handle_async`` in the event loop's own thread: the least CPU, with the commits of concurrent messages in
@@ -77,6 +78,7 @@ class App:
         documents: Mapping[str, Callable[[], Content]] | None = None,
         paths: Iterable[str] = (),
         max_request_bytes: int = 1 << 20,
+        content_types: Iterable[bytes] = (),
         read_timeout_seconds: float = 30,
         threads: int = 8,
         tick: Callable[[], object] | None = None,
@@ -91,7 +93,12 @@ class App:
         more = dict(documents or {})
         more["/readyz"] = lambda: _readiness(ready)
         self.routes = Routes(
-            documents=more, crl=crl, crl_paths=crl_paths, paths=paths, max_request_bytes=max_request_bytes
+            documents=more,
+            crl=crl,
+            crl_paths=crl_paths,
+            paths=paths,
+            max_request_bytes=max_request_bytes,
+            content_types=content_types,
         )
         self.read_timeout_seconds = read_timeout_seconds
         self.threads = ThreadPoolExecutor(threads, "cmp") if threads else None

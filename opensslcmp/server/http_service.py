@@ -35,7 +35,19 @@ from typing import TypeAlias
 from opensslcmp.server.announcements import Taken, Unheard
 from opensslcmp.server.throttle import Later
 
-__all__ = ["OPERATIONS", "PKIXCMP", "Content", "Document", "Place", "Reading", "Reply", "Routes", "answer_to", "plain"]
+__all__ = [
+    "OLD_TYPES",
+    "OPERATIONS",
+    "PKIXCMP",
+    "Content",
+    "Document",
+    "Place",
+    "Reading",
+    "Reply",
+    "Routes",
+    "answer_to",
+    "plain",
+]
 
 OPERATIONS = frozenset(
     {
@@ -55,6 +67,9 @@ OPERATIONS = frozenset(
 
 PKIXCMP = b"application/pkixcmp"
 """The Content-Type of a PKIMessage (RFC 9811, 3.2)."""
+
+OLD_TYPES = frozenset({b"application/pkixcmp-poll", b"application/x-pkixcmp", b"application/x-pkixcmp-poll"})
+"""Content-Types that clients of earlier drafts send (RFC 9811, 4); the lenient profile takes them too."""
 
 _ROOT = "/.well-known/cmp"
 _TEXT = b"text/plain; charset=utf-8"
@@ -143,6 +158,7 @@ class Routes:
         crl_paths: where.
         paths: further paths that mean the same as ``/.well-known/cmp``, such as ``/`` or ``/pkix/`` for old clients.
         max_request_bytes: longer bodies get 413.
+        content_types: that mean the same as application/pkixcmp, such as ``OLD_TYPES``.
     """
 
     def __init__(
@@ -153,8 +169,10 @@ class Routes:
         crl_paths: Iterable[str] = ("/crl",),
         paths: Iterable[str] = (),
         max_request_bytes: int = 1 << 20,
+        content_types: Iterable[bytes] = (),
     ) -> None:
         self.max_request_bytes = max_request_bytes
+        self._types = frozenset({PKIXCMP, *content_types})
         self._paths = frozenset({_ROOT, *paths})
         self._documents: dict[str, tuple[Callable[[], Content], bytes]] = {"/healthz": (lambda: b"ok\n", _TEXT)}
         if crl is not None:
@@ -181,7 +199,7 @@ class Routes:
             return plain(404, "there is nothing at this path; CMP is at /.well-known/cmp")
         if method != "POST":
             return plain(405, "CMP is spoken by POST", (b"allow", b"POST"))
-        if content_type != PKIXCMP and content_type.partition(b";")[0].strip().lower() != PKIXCMP:
+        if content_type != PKIXCMP and content_type.partition(b";")[0].strip().lower() not in self._types:
             return plain(415, "the Content-Type of CMP is application/pkixcmp", (b"accept-post", PKIXCMP))
         if declared.isdigit() and int(declared[:20]) > self.max_request_bytes:
             return self.too_long()

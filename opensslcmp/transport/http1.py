@@ -34,7 +34,7 @@ __all__ = [
 
 MEDIA_TYPE = "application/pkixcmp"
 # The second is what implementations of the drafts before RFC 6712 send (RFC 9811, 4).
-MEDIA_TYPES = frozenset({MEDIA_TYPE, "application/pkixcmp-poll"})
+MEDIA_TYPES = frozenset({MEDIA_TYPE, "application/pkixcmp-poll", "application/x-pkixcmp", "application/x-pkixcmp-poll"})
 OVERHEAD_BYTES = 64 * 1024
 MAX_LINES = 128
 

@@ -11,15 +11,19 @@ Source: RFC 2510, 5.3; RFC 9810, 7; RFC 3834; RFC 5322; RFC 2046.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from opensslcmp.transport.mailbox import Unusable
+
+if TYPE_CHECKING:
+    import smtplib
 
 __all__ = ["MEDIA_TYPES", "Letter", "Mailer", "compose", "message_id", "message_in", "open_letter", "parse_letter"]
 
@@ -72,8 +76,24 @@ class Mailer:
                 server.starttls(context=ssl.create_default_context())
             if self.user is not None and self.password_file is not None:
                 lines = self.password_file.read_text(encoding="utf-8").splitlines()
-                server.login(self.user, lines[0] if lines else "")
+                _login(server, self.user, lines[0] if lines else "")
             server.send_message(letter, sender, [recipient])
+
+
+def _login(server: smtplib.SMTP, user: str, password: str) -> None:
+    """Log in; smtplib alone does so with ASCII only (RFC 4616 is about UTF-8).
+
+    Raises:
+        OSError: it was refused.
+    """
+    if (user + password).isascii():
+        server.login(user, password)
+        return
+    server.ehlo_or_helo_if_needed()
+    words = base64.b64encode(b"\0".join((b"", user.encode(), password.encode()))).decode()
+    code, reply = server.docmd("AUTH", f"PLAIN {words}")
+    if code != 235:
+        raise OSError(f"the SMTP server does not take the login ({code} {reply.decode('ascii', 'replace')})")
 
 
 def message_id(message: bytes, address: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from opensslcmp.server.app import OPERATIONS, App, Document
+from opensslcmp.server.http_service import OLD_TYPES
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.serve import serve
 from opensslcmp.server.server_settings import ServerSettings
@@ -78,6 +79,15 @@ def test_a_message_gets_the_responders_bytes_with_200() -> None:
     assert (status, body) == (200, b"answer")
     assert headers == {"content-length": "6", "content-type": "application/pkixcmp"}
     assert responder.asked == [(b"request", Peer(address="192.0.2.1"))]
+
+
+@pytest.mark.parametrize("kind", [each.decode() for each in sorted(OLD_TYPES)])
+def test_content_types_of_old_are_taken_where_they_are_asked_for(kind: str) -> None:
+    responder = Recorder()
+    assert ask(App(responder), headers={"content-type": kind})[0] == 415
+    status, headers, body = ask(App(responder, content_types=OLD_TYPES), headers={"content-type": f"{kind}; x=y"})
+    assert (status, headers["content-type"], body) == (200, "application/pkixcmp", b"answer")
+    assert len(responder.asked) == 1
 
 
 def test_an_announcement_gets_202_without_a_body() -> None:

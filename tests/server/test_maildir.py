@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from opensslcmp import Session
 from opensslcmp.errors import TimedOut, TransportError
@@ -24,6 +26,7 @@ from opensslcmp.server.maildir import Maildir
 from opensslcmp.server.transfer_settings import TransferSettings
 from opensslcmp.transport import AsyncMailTransport, MailTransport, async_transport_for, transport_for
 from opensslcmp.transport.mail_message import Mailer, compose
+from tests.interop.test_operations import make_tls
 from tests.server.front_world import Gate, Serving, serving
 from tests.server.transfer_world import TWINS, Site
 
@@ -264,3 +267,84 @@ def test_mailto_urls_make_mail_transports() -> None:
 def test_settings_of_mail_that_make_no_sense_are_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TransferSettings(**values)
+
+
+# -- SMTP that is secured ------------------------------------------------------------------------------------------
+
+
+class _Login:
+    """Takes one user with one password."""
+
+    def __init__(self) -> None:
+        self.users: list[bytes] = []
+
+    def __call__(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
+        known = isinstance(data, LoginPassword) and (data.login, data.password) == (b"cmp", "pass wörd".encode())
+        self.users.append(data.login)
+        return AuthResult(success=known)
+
+
+@contextmanager
+def secured(tmp_path: Path, security: str) -> Iterator[tuple[Post, _Login, int]]:
+    """An SMTP server with TLS at once, or by STARTTLS, that wants a login."""
+    make_tls(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.pem", tmp_path / "tls.key")
+    post, login = Post(tmp_path), _Login()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options: dict[str, Any] = {"authenticator": login, "auth_required": True}
+    if security == "starttls":
+        options |= {"tls_context": context, "require_starttls": True}
+    else:
+        options |= {"ssl_context": context, "auth_require_tls": False}  # it does not see that all of it is TLS
+    controller = Controller(post, hostname="localhost", port=port, **options)
+    controller.start()
+    try:
+        yield post, login, port
+    finally:
+        controller.stop()
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Requiring AUTH while not requiring TLS"
+)  # aiosmtpd does not see that all of it is TLS
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_mail_goes_over_tls_with_a_login(tmp_path: Path, security: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "password").write_text("pass wörd\nsomething else\n", encoding="utf-8")
+    with secured(tmp_path, security) as (post, login, port):
+        letter = compose(REQUEST, DEVICE, SERVER)
+        fields: dict[str, Any] = {"host": "localhost", "port": port, "security": security, "user": "cmp"}
+        mailer = Mailer(**fields, password_file=tmp_path / "password")
+        with pytest.raises(OSError, match="certificate verify failed"):
+            mailer.send(letter, DEVICE, SERVER)
+        assert login.users == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "tls.pem"))
+        mailer.send(letter, DEVICE, SERVER)
+        assert login.users == [b"cmp"]
+        (delivered,) = (post.maildir(SERVER) / "new").iterdir()
+        assert b"application/pkixcmp" in delivered.read_bytes()
+        (tmp_path / "password").write_text("wrong")
+        with pytest.raises(OSError, match="535") as caught:
+            mailer.send(letter, DEVICE, SERVER)
+        assert "wrong" not in str(caught.value)
+
+
+def test_without_starttls_no_password_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    post = Post(tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    controller = Controller(post, hostname="127.0.0.1", port=port)
+    controller.start()
+    try:
+        mailer = Mailer(
+            host="127.0.0.1", port=port, security="starttls", user="cmp", password_file=tmp_path / "password"
+        )
+        with pytest.raises(OSError, match="STARTTLS"):
+            mailer.send(compose(REQUEST, DEVICE, SERVER), DEVICE, SERVER)
+    finally:
+        controller.stop()
+    assert post.delivered == []

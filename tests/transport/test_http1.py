@@ -165,7 +165,14 @@ def answer(status: int, content: bytes = b"", **headers: str) -> Answer:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 400, 404, 422, 500, 503])
 @pytest.mark.parametrize(
-    "kind", ["application/pkixcmp", "application/pkixcmp; charset=x", "Application/PKIXCMP", "application/pkixcmp-poll"]
+    "kind",
+    [
+        "application/pkixcmp",
+        "application/pkixcmp; charset=x",
+        "Application/PKIXCMP",
+        "application/pkixcmp-poll",
+        "application/x-pkixcmp",
+    ],
 )
 def test_a_message_is_returned_under_any_status_that_may_carry_one(status: int, kind: str) -> None:
     assert message_of(answer(status, b"0\x00", content_type=kind)) == b"0\x00"
