@@ -68,19 +68,22 @@ def blocks_of(path: Path) -> list[Block]:
     return [Block(name, number, language, code) for number, (language, code) in enumerate(found)]
 
 
-BLOCKS = [block for path in sorted(DOCS.rglob("*.md")) for block in blocks_of(path)]
+BLOCKS = [block for path in sorted(DOCS.rglob("*.md")) if "_generated" not in path.parts for block in blocks_of(path)]
 PYTHON = {
     block.page: [each for each in BLOCKS if each.page == block.page and each.language == "python"] for block in BLOCKS
 }
 
 # page -> what the test is called that runs its code, or its commands.
-RUN_PYTHON = {"client.md", "fleet.md", "transfers.md", "ra.md", "server.md", "bench.md"}
-RUN_SHELL = {"transfers.md", "ra.md", "fleet.md", "server.md"}
+RUN_PYTHON = {"tutorial.md", "client.md", "fleet.md", "transfers.md", "ra.md", "server.md", "bench.md"}
+RUN_SHELL = {"tutorial.md", "transfers.md", "ra.md", "fleet.md", "server.md"}
 ELSEWHERE = {
     "testing-your-service.md": "tests/testing/test_plugin.py",
     "operations.md": "tests/interop/test_operations.py",
     "how-cmp-works.md": "tests/cli/test_inspecting.py",
     "cli.md": "tests/cli/test_manual.py",
+    "contributing.md": "they are the tests",
+    "releasing.md": "tests/test_release.py",
+    "install.md": "tests/test_packaging.py",
     "testing.md": "they are the tests",
     "performance.md": "they are measurements",
     "security.md": "tests/server/test_secret_book.py; a measurement",
@@ -407,6 +410,21 @@ def test_an_inventory_and_renewals(tmp_path: Path, cmp_server: Server, cmp_ca: C
         assert certificate(tmp_path / "fleet" / f"{name}.pem") == f"CN={name}"
         assert (tmp_path / "fleet" / f"{name}.pem").read_bytes() != old
     assert (tmp_path / "reloaded").exists()
+
+
+def test_the_tutorial(tmp_path: Path) -> None:
+    prepare, begin = shell_blocks("tutorial.md")
+    assert "pip install '.[all]'" in prepare
+    init, secret, serve = begin.strip().splitlines()
+    shell = Shell(tmp_path, {"8080": str(free_port())})
+    shell.run(init)
+    made = shell.run(secret + '; printf %s "$SECRET"')
+    program = "\n".join(each.text for each in PYTHON["tutorial.md"])
+    (tmp_path / "tutorial.py").write_text(program.replace("8080", shell.replace["8080"]))
+    with shell.serving(serve.removesuffix("&")):
+        said = shell.run(f"{shlex.quote(sys.executable)} -W error tutorial.py", SECRET=made)
+    assert said.splitlines() == ["CN=device-1 accepted", "True", "('revoked: superseded',)", "certRevoked"]
+    assert (tmp_path / "device.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_servers_page(tmp_path: Path) -> None:
