@@ -1,7 +1,9 @@
 """Sphinx: the pages of this directory, the API from its docstrings, the commands from their help. ``.ci/docs`` builds it."""
 
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -39,3 +41,12 @@ napoleon_use_ivar = True
 
 (HERE / "_generated").mkdir(exist_ok=True)
 write_markdown(HERE / "_generated" / "commands.md")
+
+
+def setup(app: Any) -> None:
+    """The README and its neighbours are not pages of the site; links to them lead to its first page."""
+
+    def rewrite(_app: Any, _page: str, source: list[str]) -> None:
+        source[0] = re.sub(r"\]\(\.\./[A-Z]+\.md(#[\w-]*)?\)", "](index.md)", source[0])
+
+    app.connect("source-read", rewrite)
