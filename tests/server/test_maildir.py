@@ -281,7 +281,7 @@ class _Login:
     def __call__(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
         known = isinstance(data, LoginPassword) and (data.login, data.password) == (b"cmp", "pass wörd".encode())
         self.users.append(data.login)
-        return AuthResult(success=known)
+        return AuthResult(success=known, handled=False)
 
 
 @contextmanager
