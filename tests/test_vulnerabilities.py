@@ -181,7 +181,7 @@ def test_cve_2026_63073_a_sender_of_percents() -> None:
         )
         return protect(header, B.ERROR, encode(status), protector)
 
-    with pytest.raises(ProtectionError, match="not the one expected"):
+    with pytest.raises(ProtectionError, match="not from the expected sender"):
         session(answer, expected_sender="CN=server").enroll("CN=a", key=KEYS[0])
 
 
