@@ -17,6 +17,9 @@ import pytest
 from opensslcmp import __version__
 from opensslcmp._native import ffi, lib
 from opensslcmp.testing import plugin
+from tests.secrets_seen import pytest_runtest_makereport
+
+__all__ = ["pytest_runtest_makereport"]
 
 PR_SET_CHILD_SUBREAPER = 36
 # Of multiprocessing, and the PostgreSQL server that tests share (tests/postgres.py).

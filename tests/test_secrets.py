@@ -1,6 +1,7 @@
 """A secret that is given to us is never shown: not in a log at DEBUG, an exception, a repr, or on a stream."""
 
 import base64
+import contextlib
 import logging
 import os
 import subprocess
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from opensslcmp.asn1 import admit
 from opensslcmp.client.context import Context
 from opensslcmp.client.session import Session
-from opensslcmp.context.certificates import Trust
+from opensslcmp.context.certificates import Trust, load_certificates
 from opensslcmp.context.client import ClientContext
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import protect_message, protector_for, verify
@@ -28,6 +29,8 @@ from opensslcmp.server.ca import CA, open_responder
 from opensslcmp.server.store import Store
 from opensslcmp.transport import TLS, HTTPTransport, InProcess
 from tests import native_peers as peers
+from tests.secrets_seen import SEEN, shown
+from tests.server.world import fresh_world
 
 MARKER = b"Tr0ub4dor-and-3"
 SHAPES = [
@@ -52,8 +55,8 @@ class Watch:
         for thing in things:
             self._seen += [repr(thing), str(thing), f"{thing}"]
 
-    def fails(self, operation: Callable[..., Any], *args: Any, **more: Any) -> None:
-        """The operation must fail, with an exception that tells nothing."""
+    def fails(self, operation: Callable[..., Any], *args: Any, frames: bool = True, **more: Any) -> None:
+        """The operation must fail, with an exception that tells nothing; ``frames``: nor do the locals of its traceback."""
         with pytest.raises((CMPError, ValueError)) as caught:
             operation(*args, **more)
         error: BaseException | None = caught.value
@@ -61,6 +64,12 @@ class Watch:
             self.see(error, error.args, vars(error))
             error = error.__cause__ or error.__context__
         self._seen += traceback.format_exception(caught.value)
+        # As a debugger, or a service that collects errors, shows it: with the locals of each frame of ours.
+        for frame, _ in traceback.walk_tb(caught.value.__traceback__) if frames else ():
+            if frame.f_globals.get("__name__", "").startswith("opensslcmp."):
+                for name, value in frame.f_locals.items():
+                    with contextlib.suppress(AttributeError):  # one that is not made yet
+                        self._seen.append(f"{frame.f_code.co_qualname}: {name} = {value!r}")
 
     def check(self) -> None:
         """Nothing of what was seen, logged or printed has the secret in it, in any common spelling."""
@@ -148,15 +157,50 @@ def open_transactions(store: Store) -> object:
     return list(store.overdue(1e12, 100))
 
 
+@pytest.mark.parametrize("at", [60, 200])
+def test_an_answer_that_is_not_right_does_not_show_it(watch: Watch, at: int) -> None:
+    world = fresh_world()
+    world.ca.add_secret("device", MARKER)
+
+    class Changing:
+        def send(self, request: bytes, timeout_seconds: float | None = None) -> bytes:
+            answer = bytearray(world.responder.handle(request))
+            answer[at] ^= 1
+            return bytes(answer)
+
+        def close(self) -> None:
+            """Nothing to close."""
+
+    session = Session(Context(credential=SharedSecret("device", MARKER)), Changing())
+    watch.fails(session.ca_certificates)
+
+
+def test_passwords_of_files_are_not_in_the_frames_of_an_error(watch: Watch) -> None:
+    watch.fails(load_certificates, b"junk", MARKER)
+    watch.fails(load_certificates, encrypted_key(), MARKER)
+    watch.fails(PrivateKey.load, b"junk", MARKER)
+
+
+def test_what_the_suite_prints_is_looked_through() -> None:
+    """By ``tests.secrets_seen``, which every test runs under."""
+    secret = SharedSecret("device", "a secret of this test alone")
+    assert shown("x = b'a secret of this test alone'") == [secret.secret]
+    assert shown("-----BEGIN EC PRIVATE KEY-----\nMHcC") == [b"PRIVATE KEY-----"]
+    assert shown("-----BEGIN ENCRYPTED PRIVATE KEY-----") == []
+    assert shown("another") == []
+    SEEN.discard(secret.secret)
+
+
 def test_transports_do_not_show_it(watch: Watch) -> None:
     secret = MARKER.decode()
     tls = TLS(certificate=peers.device_party().certificate, key=encrypted_key(), password=MARKER)
     watch.see(tls)
     transport = HTTPTransport(f"http://user:{secret}@127.0.0.1:9/", proxy=f"http://user:{secret}@127.0.0.1:9/")
     watch.see(transport)
-    watch.fails(transport.send, b"0\x00")
-    watch.fails(HTTPTransport(f"http://user:{secret}@127.0.0.1:9/").send, b"0\x00")
-    watch.fails(HTTPTransport, f"gopher://user:{secret}@127.0.0.1:9/")
+    # A URL is taken apart where it is used, and what it is taken apart into is there.
+    watch.fails(transport.send, b"0\x00", frames=False)
+    watch.fails(HTTPTransport(f"http://user:{secret}@127.0.0.1:9/").send, b"0\x00", frames=False)
+    watch.fails(HTTPTransport, f"gopher://user:{secret}@127.0.0.1:9/", frames=False)
 
 
 @pytest.mark.parametrize("command", ["enroll", "info"])

@@ -85,9 +85,11 @@ def load_certificates(
         try:
             found = load_store(data, password, library)[1]
         except OpenSSLError as error:
-            if password is not None:
+            encrypted, password = password is not None, None  # a traceback may show the locals of this frame
+            if encrypted:
                 raise
             raise ValueError("there is no certificate in it, or it is encrypted and no password was given") from error
+        password = None
         if not found:
             raise ValueError("there is no certificate in it") from None
         return found

@@ -365,7 +365,10 @@ class PrivateKey:
                     "the key was loaded in another library: load it with PrivateKey.load(..., library=...)"
                 )
             return source
-        pointer, _ = load_store(source, password, library)
+        try:
+            pointer, _ = load_store(source, password, library)
+        finally:
+            source = password = None  # a traceback may show the locals of this frame
         if pointer is None:
             raise OpenSSLError((), "there is no private key in it")
         return cls(pointer, library)
@@ -579,7 +582,10 @@ def load_store(source: Any, password: Password = None, library: Library | None =
         queue = drain()
         if uri is not None and b"pin" in uri:
             queue = _without_pins(queue)
-        raise OpenSSLError(queue, _why_not(uri, secret, library))
+        why = _why_not(uri, secret, library)
+        source = uri = password = secret = None  # a traceback may show the locals of this frame
+        data = b""
+        raise OpenSSLError(queue, why)
     return pointer, split(ders)
 
 

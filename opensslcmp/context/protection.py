@@ -744,6 +744,7 @@ def _verify_mac(
     if mac_sender and (message.sender is None or _common_name(message.sender) != reference):
         known = False
     result, _ = _mac(parameters, salt, secret or _NOBODY, message.protected_part, protection, library)
+    found = secret = None  # a traceback may show the locals of this frame
     if result < 0:
         raise ProtectionError("the MAC cannot be computed", FailureInfo.BAD_ALG, drain())
     if result != 1 or not known:
