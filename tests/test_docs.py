@@ -75,7 +75,7 @@ PYTHON = {
 
 # page -> what the test is called that runs its code, or its commands.
 RUN_PYTHON = {"tutorial.md", "client.md", "fleet.md", "transfers.md", "ra.md", "server.md", "bench.md"}
-RUN_SHELL = {"tutorial.md", "transfers.md", "ra.md", "fleet.md", "server.md"}
+RUN_SHELL = {"tutorial.md", "keys.md", "transfers.md", "ra.md", "fleet.md", "server.md"}
 ELSEWHERE = {
     "testing-your-service.md": "tests/testing/test_plugin.py",
     "operations.md": "tests/interop/test_operations.py",
@@ -373,6 +373,17 @@ def test_a_file_that_is_carried_is_answered(shell: Shell) -> None:
     (request,) = (shell.directory / "exchange" / "requests").glob("*.pki")
     shell.run("opensslcmp ca answer" + answers.replace("NAME", request.stem))
     assert (shell.directory / "exchange" / "answers" / request.name).exists()
+
+
+def test_the_key_that_a_server_makes(tmp_path: Path) -> None:
+    (script,) = shell_blocks("keys.md")
+    port = str(free_port())
+    probe = "import sys, urllib.request as r; r.urlopen(f'http://127.0.0.1:{sys.argv[1]}/healthz')"
+    ready = f"until {shlex.quote(sys.executable)} -c {shlex.quote(probe)} {port} 2>/dev/null; do sleep 0.1; done\n"
+    script = script.replace("sleep 3\n", ready).replace("kill $CA\n", "")
+    told = Shell(tmp_path, {"8080": port}).run("trap 'kill $CA; wait' EXIT\n" + script)
+    assert "Private-Key: (256 bit)" in told
+    assert certificate(tmp_path / "device.pem") == "CN=device-1"
 
 
 @pytest.mark.timeout(300)  # eight commands, one after the other

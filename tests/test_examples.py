@@ -138,3 +138,10 @@ def test_the_acme_handler_polls_where_the_ca_waits(tmp_path: Path, monkeypatch: 
         assert handler.revoke(encoded, "nonsense")[0] == 500
         assert handler.enroll("AAAA")[0]
     responder.close()
+
+
+def test_a_device_gets_a_key_that_the_ca_made() -> None:
+    done = ran("central_key_generation")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["issued", "renewed"]
+    assert "EC 384 bits" in done.stdout

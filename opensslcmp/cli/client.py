@@ -72,7 +72,17 @@ class RequestOptions:
     disable_confirm: Annotated[bool, _option("disable_confirm", "Do not confirm (breaks RFC 9810)")] = False
     certout: Annotated[Path | None, _option("certout", "The new certificate; else it goes to stdout", _FILES)] = None
     chainout: Annotated[Path | None, _option("chainout", "Its chain; may be the same file as --certout", _FILES)] = None
+    centralkeygen: Annotated[
+        bool, _option("centralkeygen", "Let the server make the key, of the kind of --newkey if that is given")
+    ] = False
     newkeyout: Annotated[Path | None, _option("newkeyout", "The generated key, mode 0600", _FILES)] = None
+
+    @property
+    def central(self) -> str | None:
+        """What ``generate`` is when the server makes the key."""
+        if not self.centralkeygen:
+            return None
+        return f"central:{self.newkey}" if self.newkey else "central"
 
     @property
     def more(self) -> dict[str, Any]:
@@ -109,13 +119,14 @@ def enroll(
         return
     if csr is not None or cmd == "p10cr":
         raise UsageError("--csr is for p10cr, and p10cr needs it")
-    if request.newkey is None and client.key is None:
+    if request.newkey is None and client.key is None and not request.centralkeygen:
         raise UsageError("--newkey is missing: a file, or a kind to generate, such as ec:P-256")
     kind: Literal["ir", "cr"] = "cr" if cmd == "cr" else "ir"
 
     def run(session: Session, key: PrivateKey | None) -> Issued:
         issued: Issued = session.enroll(
-            key=session.context.own_key if key is None else key,
+            key=None if request.centralkeygen else session.context.own_key if key is None else key,
+            generate=request.central,
             kind=kind,
             issuer=issuer,
             profile=client.profile,
@@ -137,12 +148,17 @@ def update(
     The request is signed with the certificate that is renewed. The new files may replace the old ones: they are
     exchanged when all went well.
     """
-    if request.newkey is None:
+    if request.newkey is None and not request.centralkeygen:
         raise UsageError("--newkey is missing: a file, or a kind to generate, such as ec:P-256")
+
+    def run(session: Session, key: PrivateKey | None) -> Issued:
+        issued: Issued = session.update(oldcert, key, generate=request.central, profile=client.profile, **request.more)
+        return issued
+
     _issue(
         client,
         request,
-        lambda session, key: session.update(oldcert, key, profile=client.profile, **request.more),
+        run,
         default_sans=not request.san_nodefault,
     )
 
@@ -156,6 +172,11 @@ def _issue(
 ) -> None:
     if not -1 <= request.popo < len(_PROOFS) - 1:
         raise UsageError("--popo is -1, 0, 1, 2 or 3")
+    password = None
+    if request.centralkeygen:
+        if request.newkeyout is None:
+            raise UsageError("--newkeyout is missing: the key that the server makes would be lost")
+        password = read_secret(request.newkeypass, "--newkeypass") if request.newkeypass else None
     context = make_context(
         client,
         implicit_confirm=request.implicit_confirm,
@@ -167,9 +188,11 @@ def _issue(
     )
     with Outputs() as outputs:
         outputs.reserve(request.certout, request.chainout, request.newkeyout, *_common_places(client))
-        key = _new_key(request, outputs)
+        key = None if request.centralkeygen else _new_key(request, outputs)
         with _session(context) as session:
             issued = run(session, key)
+        if request.centralkeygen and request.newkeyout is not None and issued.key is not None:
+            outputs.write(request.newkeyout, issued.key.to_pem(password), secret=True)
         _write_issued(issued, client, request, outputs)
     if client.as_json:
         give_json(_told(issued) | {"files": _files(client, request)})

@@ -289,6 +289,11 @@ class Context:
         """The PrivateKey we sign with; None for a shared secret."""
         return self.protector.key if isinstance(self.protector, SignatureProtector) else None
 
+    @property
+    def shared_secret(self) -> bytes | None:
+        """The secret of our MACs; None for who signs."""
+        return None if self._secret is None else self._secret.secret
+
     def with_credential(self, credential: Credential | Protector) -> Context:
         """The same context for another party: everything loaded, the connections and what is known of the servers are shared.
 

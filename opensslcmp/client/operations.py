@@ -54,12 +54,13 @@ from opensslcmp.asn1 import (
     tlv,
 )
 from opensslcmp.client.acceptance import Asked, asked, check_issuer, check_names, check_validity
+from opensslcmp.client.central import kind_asked_for, private_key_in
 from opensslcmp.client.context import Context, NameSource, name_from
 from opensslcmp.client.exchange import Answer, Transaction, Waits, identity_of, raise_unless_granted, status_of
 from opensslcmp.client.journal import Entry, State
 from opensslcmp.client.pending import Pending, StillWaiting
 from opensslcmp.client.possession import Proof, answer_challenges, open_certificate, proof_for
-from opensslcmp.client.request import BY_DECRYPTION, request_body
+from opensslcmp.client.request import BY_DECRYPTION, algorithm_alone, request_body
 from opensslcmp.client.results import (
     Info,
     Issued,
@@ -230,6 +231,23 @@ def _new_key(
     return PrivateKey.load(key, password, library=context.library)
 
 
+def _central_or_own(
+    waits: Waits, context: Context, key: KeySource | None, generate: str | None, password: Password
+) -> tuple[str | None, PrivateKey | None]:
+    """The kind of key that the server is to make, or our own key."""
+    central = kind_asked_for(generate)
+    if central is None:
+        return None, _new_key(waits, context, key, generate, password)
+    if key is not None:
+        raise ValueError("a key is given, and the server is to make one")
+    algorithm_alone(central)
+    return central, None
+
+
+def _spki(key: PrivateKey | None) -> bytes | None:
+    return None if key is None else key.public_key_der
+
+
 _Kept: TypeAlias = "tuple[bytes | None, str | None]"
 
 
@@ -308,11 +326,8 @@ def enroll(
         proof=proof,
     )
     own = request.key
-    assert own is not None
-    kept = _kept(waits, own, key, generate)
-    return _certificate(
-        waits, context, request, profile, implicit_confirm, confirm, own.public_key_der, wait, label, kept
-    )
+    kept = (None, None) if own is None else _kept(waits, own, key, generate)
+    return _certificate(waits, context, request, profile, implicit_confirm, confirm, _spki(own), wait, label, kept)
 
 
 def enrollment_request(
@@ -337,7 +352,7 @@ def enrollment_request(
     Raises:
         ValueError: arguments that cannot be.
     """
-    own = _new_key(waits, context, key, generate, password)
+    central, own = _central_or_own(waits, context, key, generate, password)
     wish = _Wish(subject_alternative_names=subject_alternative_names, extensions=extensions, policies=policies)
     encoded, has_names = wish.encoded(context, critical_sans=context.sans_critical or subject is None)
     if subject is None and not has_names and context.own_certificate is None:
@@ -348,10 +363,11 @@ def enrollment_request(
     return EnrollmentRequest(
         body_type=BodyType.IR if kind == "ir" else BodyType.CR,
         key=own,
+        central=central,
         subject=None if subject is None else name_from(subject),
         issuer=None if issuer is None else name_from(issuer),
         extensions=encoded,
-        popo=proof_for(own, proof, context.popo),
+        popo=proof_for(own, proof, context.popo) if own is not None else "none",
         digest=context.digest,
         library=context.library,
         validity_days=days,
@@ -412,7 +428,7 @@ def update(
     old = context.own_certificate if certificate is None else load_certificate(certificate)
     if old is None:
         raise ValueError("which certificate is to be updated?")
-    own = _new_key(waits, context, key, generate, password)
+    central, own = _central_or_own(waits, context, key, generate, password)
     wish = _Wish(subject_alternative_names=subject_alternative_names, extensions=extensions, policies=policies)
     encoded, has_names = wish.encoded(context, critical_sans=context.sans_critical)
     days, exact = _validity(context, validity)
@@ -421,18 +437,17 @@ def update(
         key=own,
         subject=None if subject is None else name_from(subject),
         old_certificate=old,
+        central=central,
         extensions=encoded,
-        popo=proof_for(own, proof, context.popo),
+        popo=proof_for(own, proof, context.popo) if own is not None else "none",
         digest=context.digest,
         library=context.library,
         validity_days=days,
         validity=exact,
         default_sans=context.default_sans and not has_names,
     )
-    kept = _kept(waits, own, key, generate)
-    return _certificate(
-        waits, context, request, profile, implicit_confirm, confirm, own.public_key_der, wait, label, kept
-    )
+    kept = (None, None) if own is None else _kept(waits, own, key, generate)
+    return _certificate(waits, context, request, profile, implicit_confirm, confirm, _spki(own), wait, label, kept)
 
 
 @_or_pending
@@ -501,7 +516,7 @@ def _certificate(
     profile: str | Sequence[str] | None,
     implicit_confirm: bool | None,
     confirm: Confirm | None,
-    spki: bytes,
+    spki: bytes | None,
     wait: bool,
     label: str | None,
     kept: _Kept,
@@ -529,7 +544,7 @@ def _certificate(
     with Transaction(waits, context, recipient=recipient, pending=pending, wait=wait, key=kept) as transaction:
 
         def ask_for(body_type: BodyType, body: bytes) -> Answer:
-            return transaction.round_trip(body_type, body, info)
+            return transaction.round_trip(body_type, body, info, pvno=2 if request.central is None else 3)
 
         return _concluded(transaction, context, request, ask_for, pending, confirm)
 
@@ -551,7 +566,7 @@ def _concluded(
         body: of the request, when it is not to be made.
         hold: a certificate that passed is confirmed later, by ``confirm_held``.
     """
-    if request.popo in _ENCRYPTED:
+    if request.popo in _ENCRYPTED and not _is_central(pending):
         found: list[Answer] = []
 
         def exchange(body_type: BodyType, body: bytes) -> tuple[BodyType, bytes]:
@@ -571,7 +586,7 @@ def _concluded(
         answer = ask_for(*built)
         if answer.message.body_type is BodyType.POPDECC:
             answer = transaction.challenged(answer_challenges(answer.content, answer.message.header, _own(request)))
-        _admit_certificate(answer, transaction, pending.kind, request.popo)
+        _admit_certificate(answer, transaction, pending.kind, request.popo, central=_is_central(pending))
         certificate = _certificate_in(answer, request)
     response = answer.content.response[0]
     issued, refusal = judged(context, pending, answer, certificate, request.key, transaction.transaction_id, confirm)
@@ -614,6 +629,8 @@ def judged(
     parsed, outlined = new_certificate_of(certificate), _outline(certificate)
     issued = _issued(context, answer, parsed, outlined, key, transaction_id)
     try:
+        if _is_central(pending):
+            issued = replace(issued, key=private_key_in(context, answer, certificate))
         _check_key(pending, certificate, outlined[2])
         if context.check_certificate:
             _check_certificate(context, pending, answer, certificate, issued, outlined)
@@ -881,14 +898,15 @@ def _rebuilt(context: Context, pending: Pending, request: EnrollmentRequest) -> 
     if verified.kind is ProtectionKind.NONE and not context.unprotected_errors:
         raise ProtectionError("the saved answer is not protected", FailureInfo.WRONG_INTEGRITY)
     answer = Answer(message, message.content(), verified)
-    _admit_certificate(answer, None, pending.kind, pending.popo)
-    if request.popo in _ENCRYPTED:
+    _admit_certificate(answer, None, pending.kind, pending.popo, central=_is_central(pending))
+    if request.popo in _ENCRYPTED and not _is_central(pending):
         certificate = run_enrollment(request, lambda body_type, body: (_ANSWERS[body_type], message.body_der))
     else:
         certificate = _certificate_in(answer, request)
     outlined = _outline(certificate)
     _check_key(pending, certificate, outlined[2])
-    issued = _issued(context, answer, new_certificate_of(certificate), outlined, request.key, pending.transaction_id)
+    key = private_key_in(context, answer, certificate) if _is_central(pending) else request.key
+    issued = _issued(context, answer, new_certificate_of(certificate), outlined, key, pending.transaction_id)
     if context.certificate_trust is not None:
         issued = replace(issued, chain=_path(context, answer, certificate))
     return replace(issued, implicitly_confirmed=pending.implicit_confirm and message.implicit_confirm)
@@ -929,7 +947,14 @@ _ANSWERS = {
 }
 
 
-def _admit_certificate(answer: Answer, transaction: Transaction | None, kind: BodyType, popo: str) -> None:
+def _is_central(pending: Pending) -> bool:
+    """The server was asked to make the key."""
+    return pending.popo == "none" and pending.public_key is None
+
+
+def _admit_certificate(
+    answer: Answer, transaction: Transaction | None, kind: BodyType, popo: str, *, central: bool = False
+) -> None:
     """What OpenSSL asks of an answer: one response, to our request, granted, with a certificate."""
     content: CertRepMessage = answer.content
     if len(content.response) != 1:
@@ -947,7 +972,7 @@ def _admit_certificate(answer: Answer, transaction: Transaction | None, kind: Bo
     if response.certificate is None:
         if popo == "indirect":
             return
-        if popo not in _ENCRYPTED:
+        if popo not in _ENCRYPTED or central:
             raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "the answer holds no certificate in clear")
         # An EncryptedValue makes OpenSSLs without the fix of CVE-2026-42767 read a NULL pointer.
         _check_encrypted(response)

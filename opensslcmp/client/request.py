@@ -30,6 +30,7 @@ from opensslcmp.asn1.certificate import time as asn1_time
 from opensslcmp.context.certificates import facts
 from opensslcmp.context.encryption import key_type
 from opensslcmp.context.enrollment import EnrollmentRequest, build_request
+from opensslcmp.context.keys import algorithm_of
 from opensslcmp.enums import BodyType
 
 __all__ = ["BY_DECRYPTION", "asked_extensions", "is_built_here", "one_request", "request_body"]
@@ -58,7 +59,7 @@ def request_body(request: EnrollmentRequest) -> tuple[BodyType, bytes]:
 
 def is_built_here(request: EnrollmentRequest) -> bool:
     """Whether ``one_request`` can make it."""
-    return (
+    return (request.central is not None and request.body_type in _OURS) or (
         request.body_type in _OURS
         and request.popo in {"signature", "raVerified", *BY_DECRYPTION}
         and not request.token
@@ -73,16 +74,18 @@ def one_request(request: EnrollmentRequest, number: int = 0) -> bytes:
         as ``request_body``.
     """
     key = request.key
-    assert key is not None
-    cert_request = wrap(0x30, _number(number) + _template(request, key.public_key_der) + _controls(request))
-    if request.popo == "raVerified":
+    asked = algorithm_alone(request.central or "") if key is None else key.public_key_der
+    cert_request = wrap(0x30, _number(number) + _template(request, asked) + _controls(request))
+    if key is None:
+        proof = b""
+    elif request.popo == "raVerified":
         proof = _RA_VERIFIED
     elif request.popo in BY_DECRYPTION:
         proof = _subsequent_message(key.public_key_der, BY_DECRYPTION[request.popo])
     else:
         algorithm = key.signature_algorithm(request.digest)
         proof = wrap(0xA1, algorithm + wrap(0x03, b"\0" + key.sign(cert_request, algorithm)))
-    return wrap(0x30, cert_request + proof)
+    return wrap(0x30, cert_request + proof + (wrap(0x30, request.reg_info) if request.reg_info else b""))
 
 
 def _subsequent_message(public_key: bytes, how: int) -> bytes:
@@ -114,10 +117,20 @@ def _template(request: EnrollmentRequest, public_key: bytes) -> bytes:
         parts.append(validity)
     if subject is not None and subject != NULL_DN:
         parts.append(wrap(0xA5, subject))
-    parts.append(b"\xa6" + public_key[1:])
+    if public_key:
+        parts.append(b"\xa6" + public_key[1:])
     if (extensions := asked_extensions(request)) is not None:
         parts.append(b"\xa9" + extensions[1:])
     return wrap(0x30, b"".join(parts))
+
+
+def algorithm_alone(kind: str) -> bytes:
+    """SubjectPublicKeyInfo (DER) without a key: what asks for one of this kind; empty for any (RFC 9483, 4.1.6).
+
+    Raises:
+        ValueError: no such kind.
+    """
+    return b"" if not kind else wrap(0x30, algorithm_of(kind) + b"\x03\x01\x00")
 
 
 def _validity(request: EnrollmentRequest) -> bytes | None:
@@ -154,7 +167,7 @@ def _alternative_names(certificate: bytes, critical: bool) -> bytes | None:
 def _controls(request: EnrollmentRequest) -> bytes:
     """oldCertId of a key update (RFC 4211, 6.5)."""
     if request.body_type is not BodyType.KUR or request.old_certificate is None:
-        return b""
+        return wrap(0x30, request.controls) if request.controls else b""
     about = facts(request.old_certificate)
     identifier = encode(CertId.make(about.issuer, about.serial_number))
-    return wrap(0x30, wrap(0x30, _OLD_CERT_ID + identifier))
+    return wrap(0x30, wrap(0x30, _OLD_CERT_ID + identifier) + request.controls)

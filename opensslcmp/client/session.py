@@ -119,7 +119,8 @@ class Session:
             subject: wished; may be None where there are alternative names, or a certificate of ours to take it from.
             key: to be certified: a ``cryptography`` key, PEM, DER, path, provider URI or PrivateKey.
             kind: ``ir`` or ``cr``.
-            generate: makes the key: ``ec:P-256``, ``rsa:3072``, ``ed25519``...; the result holds it.
+            generate: makes the key: ``ec:P-256``, ``rsa:3072``, ``ed25519``...; the result holds it. ``central`` or
+                ``central:ec:P-256`` lets the server make it (RFC 9483, 4.1.6).
             password: opens an encrypted ``key``.
             subject_alternative_names, extensions, policies: wished extensions; policies are dotted OIDs.
             validity: wished: two moments, or days from now.

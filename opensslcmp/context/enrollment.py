@@ -55,6 +55,8 @@ class EnrollmentRequest:
         default_sans: take subjectAltName from ``old_certificate``.
         digest: hash of the proof's signature, or None for SHA-256.
         token: a regToken control (RFC 4211, 6.1), never shown by repr.
+        central: the kind of key that the server is to make, ``""`` for one of its choice; None: ``key`` is to be certified.
+        controls, reg_info: AttributeTypeAndValues in DER, never shown by repr.
         library: where algorithms come from, by default the process's own.
         signing_algorithm: AlgorithmIdentifier (DER) that the certificate is to be signed with, for CCR.
     """
@@ -72,6 +74,9 @@ class EnrollmentRequest:
     default_sans: bool = True
     digest: str | None = None
     token: str | None = field(default=None, repr=False)
+    central: str | None = None
+    controls: bytes = field(default=b"", repr=False)
+    reg_info: bytes = field(default=b"", repr=False)
     library: Library | None = None
     signing_algorithm: bytes | None = None
 

@@ -24,12 +24,13 @@ from typing import Annotated, Any
 
 from cryptography.hazmat.asn1 import Default, Explicit
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509 import ObjectIdentifier
 
 from opensslcmp._native import ffi, lib
 from opensslcmp._native.levels import has
 from opensslcmp._native.memory import own
 from opensslcmp._native.queue import check, drain
-from opensslcmp.asn1 import TLV, AlgorithmIdentifier, algorithm, decode, der, structure
+from opensslcmp.asn1 import TLV, AlgorithmIdentifier, algorithm, decode, der, encode, oids, structure
 from opensslcmp.context.library import Library, native
 from opensslcmp.credentials import KeySource, Password
 from opensslcmp.enums import FailureInfo
@@ -41,6 +42,7 @@ __all__ = [
     "KeyBounds",
     "PrivateKey",
     "SignatureAlgorithm",
+    "algorithm_of",
     "load_store",
     "password_of",
     "signature_algorithm",
@@ -309,6 +311,42 @@ _KINDS = {
 KEY_KINDS = tuple(name.lower() for name in _KINDS)
 """What ``PrivateKey.generate`` makes, before the colon."""
 _SINCE_3_5 = ("ML-DSA", "SLH-DSA", "ML-KEM")
+
+
+def algorithm_of(kind: str) -> bytes:
+    """AlgorithmIdentifier (DER) of the public keys of a kind, as ``PrivateKey.generate`` takes it; RSA without a size too.
+
+    Raises:
+        ValueError: no such kind.
+    """
+    type_, _, detail = kind.partition(":")
+    if type_.upper() == "EC":
+        curve = _CURVES.get((detail or "P-256").lower())
+        if curve is not None:
+            return der(algorithm(oids.EC_PUBLIC_KEY, encode(ObjectIdentifier(_CURVE_OIDS[curve]))))
+    elif type_.upper() == "RSA":
+        return der(algorithm(oids.RSA_ENCRYPTION, _NULL))
+    elif not detail and type_.upper() in _KINDS and type_.upper() != "RSA-PSS":
+        number = oids.number_of(
+            {"ED25519": "id-Ed25519", "ED448": "id-Ed448", "X25519": "id-X25519", "X448": "id-X448"}.get(
+                type_.upper(), f"id-{type_.lower()}"
+            )
+        ) or oids.number_of(f"id-alg-{type_.lower()}")
+        if number is not None:
+            return der(algorithm(number))
+    raise ValueError(f"no such kind of key: {kind}")
+
+
+_CURVE_OIDS = {
+    "P-224": "1.3.132.0.33",
+    "P-256": "1.2.840.10045.3.1.7",
+    "P-384": "1.3.132.0.34",
+    "P-521": "1.3.132.0.35",
+} | {
+    f"brainpoolP{bits}{form}1": f"1.3.36.3.3.2.8.1.1.{5 + 2 * number + second}"
+    for number, bits in enumerate((224, 256, 320, 384, 512))
+    for second, form in enumerate("rt")
+}
 
 
 class PrivateKey:
