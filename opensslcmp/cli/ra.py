@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from contextlib import closing
 from dataclasses import replace
@@ -35,10 +36,16 @@ def serve(
     port: Annotated[
         int | None, typer.Option("--port", help="0 picks a free one; 8080 by default", min=0, max=65535)
     ] = None,
+    tcp: Annotated[
+        int | None, typer.Option("--tcp", help="CMP over TCP on this port, too", metavar="PORT", min=0, max=65535)
+    ] = None,
+    coap: Annotated[
+        int | None, typer.Option("--coap", help="CMP over CoAP on this UDP port, too", metavar="PORT", min=0, max=65535)
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Processes; 1 by default", min=1, max=256)] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the settings, and end")] = False,
 ) -> None:
-    """Serve a registration authority over HTTP, before the CA that its settings name.
+    """Serve a registration authority over HTTP, and by other ways, before the CA that its settings name.
 
     Options win over the file. Prints "listening on URL" to stdout once connections are accepted. SIGINT and SIGTERM end it
     after the requests under way; what waits for the CA is taken up by the next start. The CA need not be there when it
@@ -52,6 +59,12 @@ def serve(
         server = replace(configuration.server, **{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         raise UsageError(str(error)) from None
+    ways: dict[str, Any] = {
+        name: value for name, value in (("tcp_port", tcp), ("coap_port", coap)) if value is not None
+    }
+    transfers = replace(configuration.transfers, **ways)
+    if transfers.coap_port is not None and importlib.util.find_spec("aiocoap") is None:
+        raise UsageError("CoAP needs aiocoap: pip install 'opensslcmp[coap]'")
     try:
         server.tls()
     except ValueError as error:
@@ -63,7 +76,7 @@ def serve(
         say(f"{config}: no problem was found")
         say(f"mode: {configuration.ra.mode}; upstream: {', '.join(configuration.ra.upstream) or 'PKCS#10'}")
         return
-    run_server(partial(load_app, config.absolute(), server.paths), server, ready=ready)
+    run_server(partial(load_app, config.absolute(), server.paths), server, transfers=transfers, ready=ready)
 
 
 def _read(config: Path) -> RAConfiguration:

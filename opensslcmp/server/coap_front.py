@@ -3,6 +3,7 @@
 What a request gets, first match first:
 
 ==========================================================  ==========================================================
+it is a GET of /.well-known/core                            2.05 and where CMP is, as RFC 6690 writes links
 its path is none of ours                                    4.04
 its method is not POST                                      4.05
 its Content-Format is not 259                               4.15
@@ -15,7 +16,7 @@ anything else                                               2.04 and what the re
 
 Paths are HTTP's, with the short names of operations that RFC 9483 has for CoAP. Blocks both ways are aiocoap's work.
 
-Source: RFC 9482, 2; RFC 9483, 6.2; RFC 7959.
+Source: RFC 9482, 2; RFC 9483, 6.2; RFC 7959; RFC 6690.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ COAP_OPERATIONS = {
 }
 """Operation labels of CoAP, and those of HTTP that mean the same (RFC 9483, 6.1 and 6.2)."""
 
+_CORE = (".well-known", "core")
+_LINK_FORMAT = 40
+_LINK = {"href": "/.well-known/cmp", "rt": "cmp", "ct": str(CONTENT_FORMAT)}
+_LINKS = f'<{_LINK["href"]}>;rt="{_LINK["rt"]}";ct={_LINK["ct"]}'.encode()
 _CODES = {400: aiocoap.BAD_REQUEST, 403: aiocoap.FORBIDDEN, 503: aiocoap.SERVICE_UNAVAILABLE}
 
 # How long aiocoap keeps blocks of a message that does not become whole (MAX_TRANSMIT_WAIT of RFC 7252).
@@ -138,6 +143,8 @@ class CoAPFront(resource.Resource):  # type: ignore[misc]
 
     def _check(self, request: Any) -> Place:
         place = place_of(request.opt.uri_path)
+        if request.opt.uri_path == _CORE and request.code is aiocoap.GET:
+            return Place()
         if place is None:
             raise error.NotFound
         if request.code is not aiocoap.POST:
@@ -146,6 +153,14 @@ class CoAPFront(resource.Resource):  # type: ignore[misc]
         if request.opt.content_format != CONTENT_FORMAT and not (block is not None and block.block_number):
             raise error.UnsupportedContentFormat
         return place
+
+    async def render_get(self, request: Any) -> Any:
+        """Where CMP is, for who asks for all that is here or for what he names (RFC 6690, 4)."""
+        self._check(request)
+        asked = dict(each.partition("=")[::2] for each in request.opt.uri_query)
+        fits = all(name not in asked or _matches(asked[name], value) for name, value in _LINK.items())
+        payload = _LINKS if fits else b""
+        return aiocoap.Message(code=aiocoap.CONTENT, payload=payload, content_format=_LINK_FORMAT)
 
     async def render_post(self, request: Any) -> Any:
         """The answer to a whole message."""
@@ -170,6 +185,12 @@ def _refuse_quietly(endpoint: Any) -> None:
             _log.info("a datagram that is not CoAP")
 
     endpoint.datagram_msg_received = taken
+
+
+def _matches(pattern: str, value: str) -> bool:
+    """As filters of discovery do: the whole value, or what it begins with before ``*``."""
+    pattern = pattern.strip('"')
+    return value.startswith(pattern[:-1]) if pattern.endswith("*") else value == pattern
 
 
 def _address_of(remote: Any) -> str:

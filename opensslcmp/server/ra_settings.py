@@ -34,8 +34,10 @@ from opensslcmp.server.store import Store
 from opensslcmp.server.stores import StoreSettings, open_store
 from opensslcmp.server.tables import WrongValue, load_tables, refuse
 from opensslcmp.server.throttle import Throttle
+from opensslcmp.server.transfer_settings import TransferSettings
 from opensslcmp.server.upstream import Upstream
 from opensslcmp.server.vault import Vault
+from opensslcmp.transport import scheme_of
 
 __all__ = ["InventorySettings", "OpenRA", "RAConfiguration", "RASettings", "open_ra", "open_secrets"]
 
@@ -104,8 +106,8 @@ class RASettings:
         if self.mode != "pkcs10" and not self.upstream:
             wrong.append(WrongValue("is needed", "upstream"))
         for each in self.upstream:
-            if not each.startswith(("http://", "https://")):
-                wrong.append(WrongValue("has what is no URL of HTTP", "upstream"))
+            if ":" not in each or scheme_of(each) is None:
+                wrong.append(WrongValue("has what is no URL that there is a transport for", "upstream"))
         if (self.reference is None) != (self.secret_file is None):
             wrong.append(WrongValue("is needed beside the other", "reference" if self.secret_file else "secret_file"))
         if self.reference is not None and self.mode in {"nest", "batch"}:
@@ -192,6 +194,7 @@ class RAConfiguration:
         limits: what may be asked of the server.
         store: where everything is kept; ``database`` of [ra] when it names no URL.
         audit: where the audit trail goes.
+        transfers: ways beside HTTP by which messages come.
     """
 
     ra: RASettings
@@ -202,6 +205,7 @@ class RAConfiguration:
     limits: LimitSettings = LimitSettings()  # noqa: RUF009 -- immutable
     store: StoreSettings = StoreSettings()  # noqa: RUF009 -- immutable
     audit: AuditSettings = AuditSettings()  # noqa: RUF009 -- immutable
+    transfers: TransferSettings = TransferSettings()  # noqa: RUF009 -- immutable
 
     @classmethod
     def load(cls, path: Path) -> RAConfiguration:

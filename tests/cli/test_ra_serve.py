@@ -248,3 +248,43 @@ def test_secrets_are_made_listed_once_and_forgotten(site: Site, cli: CLI) -> Non
 def test_the_examples_of_the_help_are_commands_of_ours() -> None:
     assert EXAMPLES["ra serve"] == "opensslcmp ra serve my-ra/ra.toml --port 8081"
     assert EXAMPLES["ra secret"] == "opensslcmp ra secret my-ra/ra.toml device-1"
+
+
+@contextmanager
+def also_by_coap(config: Path) -> Iterator[tuple[str, str]]:
+    """The URLs of a registration authority that is reached by HTTP and by CoAP."""
+    command = [sys.executable, "-m", "opensslcmp", "ra", "serve", str(config), "--port", "0", "--coap", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+        try:
+            assert process.stdout is not None
+            urls = [process.stdout.readline().removeprefix("listening on ").strip() for _ in range(2)]
+            yield urls[0], urls[1]
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+
+
+def test_it_is_the_proxy_between_coap_and_http_and_stands_before_another_one(site: Site, cli: CLI) -> None:
+    pytest.importorskip("aiocoap")
+    first = site.directory / "proxy"
+    first.mkdir()
+    for name in ("ra.pem", "ra.key", "ca.pem"):
+        (first / name).write_bytes((site.directory / "ra" / name).read_bytes())
+    with our_ca(site) as upstream:
+        give_secret(cli, Site(site.write(upstream).parents[1]))
+        with our_ra(site.config) as second:
+            (first / "ra.toml").write_text(
+                f"[ra]\nmode = 'forward'\nupstream = ['{second}']\ncertificate = 'ra.pem'\nkey = 'ra.key'\n"
+                "trusted = ['ca.pem']\n"
+            )
+            with also_by_coap(first / "ra.toml") as (_, url):
+                assert url.startswith("coap://")
+                issued = entity(url, site).enroll("CN=device", generate="ec:P-256")
+    assert site.state(issued.certificate) == "VALID"
+
+
+def test_an_upstream_without_a_transport_is_refused(site: Site, cli: CLI) -> None:
+    site.write("gopher://127.0.0.1/")
+    result = cli("ra", "serve", site.config, "--check")
+    assert result.code == 7
+    assert "upstream has what is no URL" in result.err

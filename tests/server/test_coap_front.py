@@ -114,6 +114,18 @@ def test_label_and_operation_come_from_the_path() -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "found"),
+    [("", True), ("?rt=cmp", True), ("?rt=c*", True), ("?href=/.well-known/cmp&rt=cmp", True), ("?rt=est", False)],
+)
+def test_cmp_is_discovered(query: str, found: bool) -> None:
+    with over_coap() as server:
+        answer = server.ask(f"/.well-known/core{query}", b"", aiocoap.GET, content_format=None)
+        assert (answer.code, answer.opt.content_format) == (aiocoap.CONTENT, 40)
+        assert answer.payload == (b'</.well-known/cmp>;rt="cmp";ct=259' if found else b"")
+        assert server.ask("/.well-known/core", b"x").code == aiocoap.NOT_FOUND
+
+
+@pytest.mark.parametrize(
     ("fields", "code"),
     [
         ({"path": "/other"}, aiocoap.NOT_FOUND),
