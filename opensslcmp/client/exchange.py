@@ -479,6 +479,12 @@ class Transaction:
                 self._waits, self._context, request, self._remaining, self._server, attempt
             )
             message = admit(answer, limits=self._context.limits, accept=accept)
+            if (
+                message.body_type is BodyType.ERROR
+                and message.protection is None
+                and may_come_again(message.content(), self._context, attempt)
+            ):
+                continue  # nobody vouches for it, and all that it does is what a lost answer would do
             content, verified = self._check(message)
             if isinstance(content, ErrorMsgContent) and may_come_again(content, self._context, attempt):
                 continue  # it was not processed, and its answer is none to follow

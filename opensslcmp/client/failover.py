@@ -5,10 +5,10 @@ gave, from whichever of its machines, since they share their state. Nothing else
 new transactionID where the first one may have been answered would be a second certificate.
 
 What may come again: a connection that was not made or broke, an answer that did not come in time, an HTTP status of 408, 425,
-429 or 5xx without a PKIMessage, and an authentic error message with systemUnavail. Another server is asked at once; when all
-have failed, after a while that grows and is drawn anew each time ("full jitter"), so that thousands of clients do not come
-back together. Retry-After is honoured. An HTTP status that tells of a wrong URL (404) or refused access is not asked again
-there. All of it happens within the time of the transaction.
+429 or 5xx without a PKIMessage, and an error message with systemUnavail, whoever protects it. Another server is asked at
+once; when all have failed, after a while that grows and is drawn anew each time ("full jitter"), so that thousands of
+clients do not come back together. Retry-After is honoured. An HTTP status that tells of a wrong URL (404) or refused access
+is not asked again there. All of it happens within the time of the transaction.
 
 Servers are remembered as failed for a while by ``Servers``, which belongs to the context: what one transaction learned, all
 others know.

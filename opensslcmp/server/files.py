@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from pathlib import Path
 
-__all__ = ["replace_file", "sync_directory", "write_new"]
+__all__ = ["check_private", "replace_file", "sync_directory", "write_new"]
+
+
+def check_private(path: Path, status: os.stat_result) -> None:
+    """Return when a file is the owner's alone, who is us or root.
+
+    Raises:
+        PermissionError: it is not; the text says what to do.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise PermissionError(f"{path} is not a regular file")
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise PermissionError(f"{path} belongs to user {status.st_uid}, not to you or root")
+    if mode := stat.S_IMODE(status.st_mode) & 0o077:
+        raise PermissionError(
+            f"{path} can be used by others than its owner (mode {stat.S_IMODE(status.st_mode):04o}, of which {mode:04o} "
+            f"is too much); make it yours alone: chmod 600 {path}"
+        )
 
 
 def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:

@@ -51,6 +51,7 @@ from opensslcmp.server.hub import Hub
 from opensslcmp.server.overload import Intake, Job
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.responder import Responder
+from opensslcmp.server.store import Unavailable
 
 __all__ = ["Bounds", "FrontEnd"]
 
@@ -331,7 +332,10 @@ class FrontEnd:
         responder = self.app.responder
         if self.app.threads is not None or not isinstance(responder, Responder):
             return body_type in _CARRY_ON  # a store that is waited for is not asked here
-        return responder.store.look(transaction_id, b"")[0] is not None
+        try:
+            return responder.store.look(transaction_id, b"")[0] is not None
+        except Unavailable:
+            return False
 
     def _begin(self, job: Job) -> None:
         def done(answer: bytes | None, error: BaseException | None) -> None:

@@ -46,7 +46,7 @@ from opensslcmp.context.certificates import facts, load_certificates, same_name
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import fresh_bytes
 from opensslcmp.credentials import KeySource
-from opensslcmp.server.files import sync_directory, write_new
+from opensslcmp.server.files import check_private, sync_directory, write_new
 from opensslcmp.server.knowledge import RootUpdate
 from opensslcmp.server.profile import key_identifier, key_usage
 
@@ -109,14 +109,19 @@ def generations_in(directory: Path, *, key: KeySource | None = None, password: b
     return [_open(home, number, len(homes) - 1, key, password) for number, home in enumerate(homes)]
 
 
+def _private_key(file: Path, password: bytes | None) -> PrivateKey:
+    check_private(file, file.stat())
+    return PrivateKey.load(file, password)
+
+
 def _open(home: Path, number: int, last: int, source: KeySource | None, password: bytes | None) -> Generation:
     certificate, *chain = load_certificates(home / "ca.pem")
     key: PrivateKey | None = None
     if number == last:
-        key = PrivateKey.load(home / "ca.key" if source is None else source, password)
+        key = _private_key(home / "ca.key", password) if source is None else PrivateKey.load(source, password)
     else:
         with contextlib.suppress(FileNotFoundError):
-            key = PrivateKey.load(home / "ca.key", password)
+            key = _private_key(home / "ca.key", password)
     if key is not None and key.public_key_der != facts(certificate).spki:
         raise ValueError(
             "the key is not the CA certificate's" if not number else f"{home / 'ca.key'} is not the key of its ca.pem"

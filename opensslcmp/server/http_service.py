@@ -12,6 +12,7 @@ its body does not arrive in time                                408
 its client goes away                                            nothing
 the responder fails                                             500
 the responder says that it was asked too often                  429, Retry-After, and the PKIMessage that says so
+its store cannot be used, or it is closed: to who sent a MAC     503, Retry-After, and the PKIMessage that says so
 anything else                                                   200 and the PKIMessage that the responder made,
                                                                 which may well be an error message of CMP
 ==============================================================  ===========================================
@@ -242,7 +243,7 @@ def answer_to(answer: bytes) -> Reply:
     if type(answer) is bytes and answer:
         return Reply(200, PKIXCMP, answer)
     if isinstance(answer, Later):
-        return Reply(429, PKIXCMP, answer, ((b"retry-after", b"%d" % answer.retry_after_seconds),))
+        return Reply(answer.http_status, PKIXCMP, answer, ((b"retry-after", b"%d" % answer.retry_after_seconds),))
     if isinstance(answer, Unheard):
         return plain(answer.http_status, "the announcement is refused")
     return Reply(201 if isinstance(answer, Taken) else 202) if not answer else Reply(200, PKIXCMP, answer)

@@ -36,7 +36,7 @@ from sqlalchemy.pool import NullPool
 from opensslcmp.server.relational import RelationalStore
 from opensslcmp.server.schema import migrate
 from opensslcmp.server.statements import Prepared
-from opensslcmp.server.store import Change, Conflict
+from opensslcmp.server.store import Change, Conflict, Unavailable
 
 __all__ = ["PostgresStore"]
 
@@ -62,7 +62,7 @@ class PostgresStore(RelationalStore):
             environment variables, service file and password file.
         pool_size: connections of this process at most, and messages that it reads or writes for at once.
         timeout_seconds: to wait for a connection to be free or made, a server that restarts included; then the message
-            at hand is answered with systemFailure.
+            at hand is answered with systemUnavail.
         statement_timeout_seconds: after which PostgreSQL gives up a statement, or a lock it waits for.
         clock: for the count of open transactions, which is read once a second.
 
@@ -131,6 +131,14 @@ class PostgresStore(RelationalStore):
         self._pool.close()
 
     @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """What PostgreSQL or the way to it refuses, as stores say it."""
+        try:
+            yield
+        except psycopg.OperationalError as error:
+            raise Unavailable(f"PostgreSQL: {error}") from error
+
+    @contextmanager
     def _connection(self, deadline: float) -> Iterator[psycopg.Connection[Any]]:
         connection = self._pool.getconn(timeout=max(0.1, deadline - time.monotonic()))
         try:
@@ -151,12 +159,18 @@ class PostgresStore(RelationalStore):
             self._pool.check()  # the others were lost with it
 
     def _rows(self, statement: Prepared, **values: Any) -> list[Any]:
-        return self._ask(statement, values, lambda cursor: cursor.fetchall())
+        with self._reached():
+            return self._ask(statement, values, lambda cursor: cursor.fetchall())
 
     def _row(self, statement: Prepared, **values: Any) -> Any:
-        return self._ask(statement, values, lambda cursor: cursor.fetchone())
+        with self._reached():
+            return self._ask(statement, values, lambda cursor: cursor.fetchone())
 
     def _transact(self, work: Callable[[Any], T]) -> T:
+        with self._reached():
+            return self._work(work)
+
+    def _work(self, work: Callable[[Any], T]) -> T:
         deadline = time.monotonic() + self._timeout_seconds
         attempts = 0
         while True:

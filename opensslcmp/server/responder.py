@@ -106,6 +106,7 @@ from opensslcmp.server.store import (
     Store,
     Transaction,
     TransactionState,
+    Unavailable,
     certificate_key,
 )
 from opensslcmp.server.throttle import Later, Throttle, Throttled, claim_of
@@ -185,6 +186,8 @@ _NOTHING = Transaction(
 
 
 _NO_SECRET = FoundSecret(value=b"?")
+_NOT_NOW_SECONDS = 5
+"""What Retry-After says to who cannot be answered."""
 
 
 class Responder:
@@ -376,6 +379,8 @@ class Responder:
                 return self._take(bytes(der), peer, now, way)
             except Throttled as error:
                 return Later.after(self._unprotected_error(error, way), error.retry_after_seconds)
+            except Unavailable as error:
+                return self._store_is_away(error, now, way)
             except BadMessage as error:
                 way.header = way.header or error.header
                 return self._error(error, now, way)
@@ -388,13 +393,26 @@ class Responder:
             logger.exception("an error could not be protected")
             return self._last_resort
 
+    def _store_is_away(self, error: Unavailable, now: float, way: _Way) -> bytes:
+        logger.error("the store cannot be used: %s", error)
+        return self._not_now("the server cannot work now; try again later", now, way)
+
+    def _not_now(self, text: str, now: float, way: _Way) -> bytes:
+        """systemUnavail. Who sent a MAC and is not verified could not check a signature, so he gets no protection, and over
+        HTTP a status and the time to come again.
+        """
+        told = BadMessage(FailureInfo.SYSTEM_UNAVAIL, text)
+        if way.protector is None and way.message is not None and way.message.mac is not None:
+            return Later.after(self._unprotected_error(told, way), _NOT_NOW_SECONDS, http_status=503)
+        return self._error(told, now, way)
+
     def _take(self, der: bytes, peer: Peer, now: float, way: _Way) -> bytes:
         message = admit(der, limits=self._limits, accept=self._accept)
         way.message, way.header = message, message.header
         if self._ears is not None and message.body_type in ANNOUNCEMENTS:
             return self._hear(message, peer, now, way)
         if self._is_open is not None and not self._is_open():
-            raise BadMessage(FailureInfo.SYSTEM_UNAVAIL, "the server is closed for now; try again later")
+            return self._not_now("the server is closed for now; try again later", now, way)
         try:
             profile = way.profile = self._profile(peer)
         except BadMessage:
@@ -1126,6 +1144,8 @@ class _Inside:
         now = self.outer.now
         try:
             return self.responder._take_one(message, peer, now, way, outside)
+        except Unavailable as error:
+            return self.responder._store_is_away(error, now, way)
         except BadMessage as error:
             return self.responder._error(error, now, way)
         except Exception:

@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 from opensslcmp.server.relational import RelationalStore
 from opensslcmp.server.schema import migrate
 from opensslcmp.server.statements import Prepared
-from opensslcmp.server.store import Change, Conflict
+from opensslcmp.server.store import Change, Conflict, Unavailable
 
 __all__ = ["SQLStore"]
 
@@ -52,6 +52,8 @@ class SQLStore(RelationalStore):
         )
         super().__init__(self._engine.dialect, clock)
         self._integrity_error = self._engine.dialect.loaded_dbapi.IntegrityError
+        # A full disk, one that fails or may not be written, a lock that is not given up (sqlite.org/rescode.html).
+        self._operational_error = self._engine.dialect.loaded_dbapi.OperationalError
         self._local = threading.local()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
@@ -93,18 +95,24 @@ class SQLStore(RelationalStore):
         self._engine.dispose()
 
     def _rows(self, statement: Prepared, **values: Any) -> list[Any]:
-        rows: list[Any] = self._connection().execute(statement.text, statement.parameters(values)).fetchall()
+        try:
+            rows: list[Any] = self._connection().execute(statement.text, statement.parameters(values)).fetchall()
+        except self._operational_error as error:
+            raise Unavailable(str(error)) from error
         return rows
 
     def _row(self, statement: Prepared, **values: Any) -> Any:
-        return self._connection().execute(statement.text, statement.parameters(values)).fetchone()
+        try:
+            return self._connection().execute(statement.text, statement.parameters(values)).fetchone()
+        except self._operational_error as error:
+            raise Unavailable(str(error)) from error
 
     def _transact(self, work: Callable[[Any], T]) -> T:
         """Threads of this process queue here instead of asking the file again and again."""
         connection = self._connection()
         with self._writing:
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 result = work(connection)
                 connection.execute("COMMIT")
             except BaseException as error:
@@ -112,6 +120,8 @@ class SQLStore(RelationalStore):
                     connection.execute("ROLLBACK")
                 if isinstance(error, self._integrity_error):
                     raise Conflict from error
+                if isinstance(error, self._operational_error):
+                    raise Unavailable(str(error)) from error
                 raise
         return result
 

@@ -33,6 +33,7 @@ __all__ = [
     "StoredSecret",
     "Transaction",
     "TransactionState",
+    "Unavailable",
     "certificate_key",
     "independent",
 ]
@@ -40,6 +41,13 @@ __all__ = [
 
 class Conflict(Exception):
     """Another worker changed the same thing first."""
+
+
+class Unavailable(Exception):
+    """The store cannot be read or written just now: its disk is full, its database away. Later it may work.
+
+    Of a change that was under way nobody knows, when the connection broke, whether it was made; looking tells.
+    """
 
 
 class TransactionState(IntEnum):
@@ -285,7 +293,10 @@ class Change:
 
 
 class Store(Protocol):
-    """Remembers. May be called from several threads at once, and by several processes where it says so."""
+    """Remembers. May be called from several threads at once, and by several processes where it says so.
+
+    Each method raises ``Unavailable`` when the store cannot be used just now; then requesters are told systemUnavail.
+    """
 
     def claim(self, transaction_id: bytes) -> AbstractContextManager[object]:
         """Keep other threads of this process away from a transactionID for a while, so that work is not done twice."""

@@ -66,15 +66,16 @@ class Throttled(BadMessage):
 
 
 class Later(bytes):
-    """An answer that says "not now"; over HTTP it comes with 429 and Retry-After."""
+    """An answer that says "not now"; over HTTP it comes with 429 (or ``http_status``) and Retry-After."""
 
     retry_after_seconds: int
+    http_status: int
 
     @classmethod
-    def after(cls, answer: bytes, seconds: int) -> Later:
+    def after(cls, answer: bytes, seconds: int, http_status: int = 429) -> Later:
         """This answer, and when to ask again."""
         made = cls(answer)
-        made.retry_after_seconds = seconds
+        made.retry_after_seconds, made.http_status = seconds, http_status
         return made
 
 

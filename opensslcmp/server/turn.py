@@ -21,6 +21,7 @@ from opensslcmp.server.store import (
     Store,
     Transaction,
     TransactionState,
+    Unavailable,
 )
 
 __all__ = ["Answer", "Turn", "refusal"]
@@ -200,6 +201,8 @@ def refusal(error: Exception) -> Rejected:
     """What a requester is told of an exception: its own words, or systemFailure once it was logged."""
     if isinstance(error, Rejected):
         return error
+    if isinstance(error, Unavailable):
+        raise error  # nothing was decided: the request is looked at anew when it comes again
     if isinstance(error, BadMessage):
         return Rejected(error.failure, error.text)
     logger.error("the authority failed", exc_info=error)

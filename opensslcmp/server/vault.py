@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 from pathlib import Path
 
 from opensslcmp.context.cipher import KEY_BYTES, seal, unseal
+from opensslcmp.server.files import check_private
 
 __all__ = ["Vault"]
 
@@ -33,7 +33,7 @@ class Vault:
     def __init__(self, key_file: str | os.PathLike[str]) -> None:
         path = Path(key_file)
         with open(path, "rb", opener=_no_follow) as file:
-            _check_owner(path, os.fstat(file.fileno()))
+            check_private(path, os.fstat(file.fileno()))
             text = file.read(2 * KEY_BYTES + 2)
         try:
             self._key = bytes.fromhex(text.decode("ascii"))
@@ -84,18 +84,6 @@ class Vault:
 
 def _no_follow(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-def _check_owner(path: Path, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise PermissionError(f"{path} is not a regular file")
-    if status.st_uid not in {os.geteuid(), 0}:
-        raise PermissionError(f"{path} belongs to user {status.st_uid}, not to you or root")
-    if mode := stat.S_IMODE(status.st_mode) & 0o077:
-        raise PermissionError(
-            f"{path} can be used by others than its owner (mode {stat.S_IMODE(status.st_mode):04o}, of which {mode:04o} "
-            f"is too much); make it yours alone: chmod 600 {path}"
-        )
 
 
 def _sync_directory(directory: Path) -> None:

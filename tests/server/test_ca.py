@@ -404,3 +404,14 @@ def test_a_ca_that_could_not_be_written_leaves_no_half_a_key(tmp_path: Path, mon
             CA.create(tmp_path / "ca")
     assert list((tmp_path / "ca").iterdir()) == []
     CA.create(tmp_path / "ca").close()
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o660])
+def test_a_key_that_others_can_read_is_refused_with_what_to_do(tmp_path: Path, mode: int) -> None:
+    CA.create(tmp_path / "ca").close()
+    key = tmp_path / "ca" / "ca.key"
+    key.chmod(mode)
+    with pytest.raises(PermissionError, match=rf"ca\.key can be used by others .*mode 0{mode:o}.*chmod 600 .*ca\.key"):
+        CA.open(tmp_path / "ca")
+    key.chmod(0o400)
+    CA.open(tmp_path / "ca").close()
