@@ -128,6 +128,7 @@ def suite(place: Place, arguments: list[str]) -> dict[str, Any]:
         "system": place.name,
         "openssl": place.openssl,
         "python": place.python,
+        "tests": " ".join(word for word in arguments if word.startswith("tests/")) or "all",
         "passed": int(counts.attrib["tests"]) - failed - skipped,
         "skipped": skipped,
         "failed": failed,
@@ -281,15 +282,15 @@ def record(kind: str, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"suites": [], "pairs": []}
     new = {tuple(row[name] for name in key) for row in rows}
     kept = [row for row in results[kind] if tuple(row[name] for name in key) not in new]
-    results[kind] = sorted([*kept, *rows], key=lambda row: [version_key(row[name]) or row[name] for name in key])
+    results[kind] = sorted([*kept, *rows], key=lambda row: [(version_key(row[name]), row[name]) for name in key])
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def suite_table(results: dict[str, Any]) -> str:
-    """Which OpenSSL and Python the suite ran on."""
-    lines = ["| system | OpenSSL | Python | passed | skipped | failed | on |", "|---|---|---|---|---|---|---|"]
+    """Which OpenSSL and Python the suite, or which part of it, ran on."""
+    lines = ["| system | OpenSSL | Python | tests | passed | skipped | failed | on |", "|---" * 8 + "|"]
     for row in results["suites"]:
-        cells = (row[name] for name in ("system", "openssl", "python", "passed", "skipped", "failed", "date"))
+        cells = (row[name] for name in ("system", "openssl", "python", "tests", "passed", "skipped", "failed", "date"))
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
@@ -356,7 +357,7 @@ def main() -> None:
                 print(row, flush=True)
                 failed |= row["failed"] > 0
                 if not options.no_record:
-                    record("suites", [row], ("openssl", "python", "system"))
+                    record("suites", [row], ("openssl", "python", "system", "tests"))
         elif options.what == "pairs":
             rows = pairs(places)
             failed = not all(row["works"] for row in rows)

@@ -41,6 +41,7 @@ SUITE = {
     "system": "Debian 12",
     "openssl": "3.0.22",
     "python": "3.11.2",
+    "tests": "all",
     "skipped": 1,
     "failed": 0,
     "date": "2026-01-02",
@@ -61,8 +62,8 @@ def test_a_new_run_replaces_the_old_one_of_the_same_place(
     recorded = json.loads(matrix.RESULTS.read_text())
     assert [(row["python"], row["passed"]) for row in recorded["suites"]] == [("3.9.1", 9), ("3.11.2", 8)]
     assert matrix.suite_table(recorded).splitlines()[2:] == [
-        "| Debian 12 | 3.0.22 | 3.9.1 | 9 | 1 | 0 | 2026-01-02 |",
-        "| Debian 12 | 3.0.22 | 3.11.2 | 8 | 1 | 0 | 2026-01-02 |",
+        "| Debian 12 | 3.0.22 | 3.9.1 | all | 9 | 1 | 0 | 2026-01-02 |",
+        "| Debian 12 | 3.0.22 | 3.11.2 | all | 8 | 1 | 0 | 2026-01-02 |",
     ]
 
 
