@@ -73,7 +73,7 @@ class TBSCertificate:
     def extension(self, oid: str) -> bytes | None:
         """The value of the extension of this type, or None."""
         for extension in self.extensions or ():
-            if extension.extn_id.dotted_string == oid:
+            if extension.oid == oid:
                 return extension.extn_value
         return None
 

@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from struct import Struct
 from typing import Annotated, Any, TypeAlias, TypeVar, cast, dataclass_transform
 
 from cryptography import x509
@@ -52,6 +54,7 @@ __all__ = [
     "decode_list",
     "der",
     "directory_name",
+    "dotted",
     "elements",
     "encode",
     "encode_list",
@@ -59,6 +62,7 @@ __all__ = [
     "initializer",
     "is_general_name",
     "name_der",
+    "name_in_general",
     "name_of_general",
     "read_header",
     "structure",
@@ -139,15 +143,28 @@ def decode(cls: type[T], data: bytes) -> T:
         raise ValueError(str(error)) from None
 
 
+class _Starts(dict[int, tuple[bytes, ...]]):
+    """Tag and length of the short elements under each tag: ``wrap`` is called some fifty times for an enrollment."""
+
+    def __missing__(self, tag: int) -> tuple[bytes, ...]:
+        made = self[tag] = tuple([bytes((tag, size)) for size in range(0x80)])
+        return made
+
+
+_starts = _Starts()
+_three_bytes = Struct("BBB").pack
+_four_bytes = Struct(">BBH").pack
+
+
 def wrap(tag: int, content: bytes) -> bytes:
     """``content`` under a one-byte tag, with a DER length."""
     size = len(content)
     if size < 0x80:
-        return bytes((tag, size)) + content
+        return _starts[tag][size] + content
     if size < 0x100:
-        return bytes((tag, 0x81, size)) + content
+        return _three_bytes(tag, 0x81, size) + content
     if size < 0x10000:
-        return bytes((tag, 0x82, size >> 8, size & 0xFF)) + content
+        return _four_bytes(tag, 0x82, size) + content
     length = size.to_bytes((size.bit_length() + 7) // 8, "big")
     return bytes((tag, 0x80 | len(length))) + length + content
 
@@ -291,16 +308,21 @@ def is_general_name(value: TLV) -> bool:
 
 def name_of_general(general: TLV) -> bytes | None:
     """The DER of the Name in a GeneralName; None when it is not a directoryName holding one SEQUENCE."""
-    if general.tag_bytes != b"\xa4":
+    return name_in_general(der(general)) if general.tag_bytes == b"\xa4" else None
+
+
+def name_in_general(general: bytes) -> bytes | None:
+    """As ``name_of_general``, of a GeneralName in DER."""
+    if general[0] != 0xA4:
         return None
-    name = bytes(general.data)
-    if name[:1] != b"0":
+    _, start, stop = read_header(general, 0, len(general))
+    if general[start : start + 1] != b"0":
         return None
     try:
-        _, _, end = read_header(name, 0, len(name))
+        _, _, end = read_header(general, start, stop)
     except ValueError:
         return None
-    return name if end == len(name) else None
+    return general[start:] if end == stop else None
 
 
 def name_der(name: x509.Name | bytes) -> bytes:
@@ -309,6 +331,12 @@ def name_der(name: x509.Name | bytes) -> bytes:
 
 
 # -- structures ----------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=512)
+def dotted(identifier: x509.ObjectIdentifier) -> str:
+    """An OBJECT IDENTIFIER in text. ``cryptography`` writes it anew each time, which takes longer than to look it up."""
+    return identifier.dotted_string
 
 
 @structure
@@ -321,7 +349,7 @@ class AlgorithmIdentifier:
     @property
     def oid(self) -> str:
         """The algorithm, dotted."""
-        return self.algorithm.dotted_string
+        return dotted(self.algorithm)
 
     @property
     def parameters_der(self) -> bytes | None:
@@ -340,7 +368,7 @@ class Extension:
     @property
     def oid(self) -> str:
         """The extension, dotted."""
-        return self.extn_id.dotted_string
+        return dotted(self.extn_id)
 
 
 @structure
@@ -353,7 +381,7 @@ class AttributeTypeAndValue:
     @property
     def oid(self) -> str:
         """The type, dotted."""
-        return self.type.dotted_string
+        return dotted(self.type)
 
 
 @structure
@@ -366,7 +394,7 @@ class Attribute:
     @property
     def oid(self) -> str:
         """The type, dotted."""
-        return self.type.dotted_string
+        return dotted(self.type)
 
 
 @structure

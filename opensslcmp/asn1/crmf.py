@@ -110,7 +110,7 @@ class CertRequest:
     def control(self, oid: str) -> TLV | None:
         """The value of the first control of this type, or None."""
         for control in self.controls or ():
-            if control.type.dotted_string == oid:
+            if control.oid == oid:
                 return control.value
         return None
 

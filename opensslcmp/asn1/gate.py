@@ -22,6 +22,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 from cryptography.hazmat.asn1 import TLV, BitString, Explicit, Null, decode_der
@@ -38,6 +39,7 @@ from opensslcmp.asn1.common import (
     holds_at_most,
     initializer,
     is_general_name,
+    name_in_general,
     read_header,
     structure,
     wrap,
@@ -220,9 +222,16 @@ class Message:
             raise
 
     @property
+    def sender_der(self) -> bytes:
+        """The sender, a GeneralName, as it stands: what follows pvno, which the gate knows to have three bytes."""
+        header = self.header_der
+        start = 5 if header[1] < 0x80 else 5 + (header[1] & 0x7F)
+        return header[start : read_header(header, start, len(header))[2]]
+
+    @property
     def sender(self) -> bytes | None:
         """DER of the sender's Name; None when it is no directoryName."""
-        return self.header.sender_name
+        return name_in_general(self.sender_der)
 
     @property
     def recipient(self) -> bytes | None:
@@ -253,7 +262,7 @@ class Message:
     def protection_algorithm(self) -> str | None:
         """The OID in protectionAlg, dotted."""
         algorithm = self.header.protection_alg
-        return None if algorithm is None else algorithm.algorithm.dotted_string
+        return None if algorithm is None else algorithm.oid
 
     @property
     def message_time(self) -> datetime | None:
@@ -481,9 +490,19 @@ def _mac_parameters(algorithm: AlgorithmIdentifier, limits: Limits) -> MacParame
 
 
 def _pbm(parameters: TLV, limits: Limits) -> PBMParameter:
-    result: PBMParameter = parameters.parse(PBMParameter)
-    _check_derivation(result.salt, result.iteration_count, limits)
-    return result
+    content = bytes(parameters.data)
+    tag, start, end = read_header(content, 0, len(content))
+    if tag != 0x04:
+        raise ValueError("a salt that is no OCTET STRING")
+    salt, others = content[start:end], _pbm_without_salt(content[end:])
+    _check_derivation(salt, others.iteration_count, limits)
+    return PBMParameter(salt=salt, owf=others.owf, iteration_count=others.iteration_count, mac=others.mac)
+
+
+@lru_cache(maxsize=64)
+def _pbm_without_salt(tail: bytes) -> PBMParameter:
+    """What follows the salt, with an empty one: it is the same in most messages, and takes longer to decode than to look up."""
+    return decode_der(PBMParameter, wrap(0x30, b"\x04\x00" + tail))
 
 
 def _pbmac1(parameters: TLV, limits: Limits) -> PBMAC1Params:

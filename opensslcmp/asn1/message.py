@@ -20,6 +20,7 @@ from opensslcmp.asn1.common import (
     decode,
     der,
     directory_name,
+    dotted,
     encode,
     encode_list,
     name_of_general,
@@ -57,7 +58,7 @@ class InfoTypeAndValue:
     @property
     def oid(self) -> str:
         """The type, dotted."""
-        return self.info_type.dotted_string
+        return dotted(self.info_type)
 
     @property
     def value_der(self) -> bytes | None:
@@ -100,7 +101,7 @@ class PKIHeader:
     def info(self, oid: str) -> InfoTypeAndValue | None:
         """The first generalInfo of this type, or None."""
         for item in self.general_info or ():
-            if item.info_type.dotted_string == oid:
+            if dotted(item.info_type) == oid:
                 return item
         return None
 

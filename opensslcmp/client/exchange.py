@@ -156,6 +156,8 @@ class Transaction:
     """
 
     __slots__ = (
+        "_answer",
+        "_asked",
         "_closed",
         "_context",
         "_deadline",
@@ -172,6 +174,7 @@ class Transaction:
         "_pvno",
         "_recipient",
         "_recorded",
+        "_refusal",
         "_salt",
         "_sent",
         "_server",
@@ -206,6 +209,10 @@ class Transaction:
         self._server: int | None = None
         self._waiting: int | None = None
         self._pending = pending
+        # What changes of it on the way stands here: to copy a Pending takes ten microseconds, and few are ever looked at.
+        self._asked = BodyType.IR if pending is None else pending.asked
+        self._answer = None if pending is None else pending.answer
+        self._refusal = None if pending is None else pending.refusal
         self._entry = key
         self._recorded = False
         self._salt: bytes | None = None
@@ -305,6 +312,9 @@ class Transaction:
             identity=b"" if protector is None else identity_of(protector.identity),
             deadline=deadline,
             check_after_seconds=check_after_seconds,
+            asked=self._asked,
+            answer=self._answer,
+            refusal=self._refusal,
             waiting_for=self._waiting,
             sent=sent,
             nonces=self._nonces,
@@ -318,18 +328,17 @@ class Transaction:
     def holds(self, answer: bytes, refusal: str | None = None) -> None:
         """The certificate is here, in this message; what follows is its confirmation."""
         if self._pending is not None:
-            self._pending = replace(self._pending, answer=answer, refusal=refusal)
-            self._waiting = None
+            self._answer, self._refusal, self._waiting = answer, refusal, None
 
     def held(self) -> None:
         """The certificate stays unconfirmed for now; what it takes to confirm it is written down."""
-        self._record(self._pending.asked if self._pending is not None else BodyType.IR, None, State.OPEN)
+        self._record(self._asked, None, State.OPEN)
 
     def done(self, answer: bytes | None = None) -> None:
         """All went well; ``answer`` brought what the caller gets."""
         self._open = False
-        if self._pending is not None and answer is not None and self._journaled:
-            self._pending = replace(self._pending, answer=answer)
+        if answer is not None and self._journaled:
+            self._answer = answer
         self._finish(State.DONE)
 
     def _record(self, sent: BodyType, message: bytes | None, state: State, error: str | None = None) -> None:
@@ -353,7 +362,7 @@ class Transaction:
         self._recorded = True
 
     def _finish(self, state: State, error: str | None = None) -> None:
-        self._record(self._pending.asked if self._pending is not None else BodyType.IR, None, state, error)
+        self._record(self._asked, None, state, error)
 
     # -- one message ---------------------------------------------------------------------------------------------
 
@@ -545,8 +554,7 @@ class Transaction:
         Source: RFC 9810, 5.3.22; RFC 9483, 4.4.
         """
         final = _ANSWERS[body_type]
-        if self._pending is not None and self._pending.asked is not body_type:
-            self._pending = replace(self._pending, asked=body_type)
+        self._asked = body_type
         accept = self._accepted(final)
         # No frame that sleeps keeps a message: decoded it takes 3 kB, and thousands may sleep.
         return self._settled(
@@ -590,7 +598,7 @@ class Transaction:
         Source: RFC 9810, 5.2.8.3.3.
         """
         assert self._pending is not None
-        final = _ANSWERS[self._pending.asked]
+        final = _ANSWERS[self._asked]
         body = encode_body(BodyType.POPDECR, list(numbers))
         return self._settled(final, self._exchange(BodyType.POPDECR, body, frozenset((final, BodyType.ERROR))))
 
@@ -609,7 +617,7 @@ class Transaction:
             as ``round_trip``.
         """
         assert self._pending is not None
-        final = _ANSWERS[self._pending.asked]
+        final = _ANSWERS[self._asked]
         if message is None:
             return self._settled(final, self._poll(final))
         accept = self._accepted(final)
@@ -668,8 +676,8 @@ class Transaction:
         if self._patient or self._pending is None:
             return
         # Taken up again it is polled, however long that takes, and not sent once more.
-        self._record(self._pending.asked, None, State.OPEN)
-        raise StillWaiting(self.snapshot(self._pending.asked, check_after_seconds))
+        self._record(self._asked, None, State.OPEN)
+        raise StillWaiting(self.snapshot(self._asked, check_after_seconds))
 
     def _clamp(self, check_after: int) -> float:
         return max(self._context.min_poll_seconds, min(float(check_after), self._context.max_poll_seconds))

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from opensslcmp.asn1 import initializer
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.enums import BodyType
 
@@ -176,6 +177,9 @@ class Pending:
 
     def __reduce__(self) -> Any:
         raise TypeError("a Pending is saved by save(), which leaves the private key out")
+
+
+Pending.__init__ = initializer(Pending)  # type: ignore[method-assign]
 
 
 class StillWaiting(Exception):

@@ -8,6 +8,7 @@ from typing import Any
 
 from cryptography import x509
 
+from opensslcmp.asn1 import initializer
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import ProtectionKind
 from opensslcmp.enums import FailureInfo, PKIStatus
@@ -45,6 +46,9 @@ class Protection:
     chain: tuple[x509.Certificate, ...] = ()
 
 
+Protection.__init__ = initializer(Protection)  # type: ignore[method-assign]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Issued:
     """A certificate, and what came with it.
@@ -73,6 +77,9 @@ class Issued:
     protection: Protection
     transaction_id: bytes
     implicitly_confirmed: bool = False
+
+
+Issued.__init__ = initializer(Issued)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,7 @@ from typing import Any
 from opensslcmp._native import ffi, lib
 from opensslcmp._native.memory import own
 from opensslcmp._native.queue import drain
-from opensslcmp.asn1 import NULL_DN, Limits, Message, admit, make_header
+from opensslcmp.asn1 import NULL_DN, Limits, Message, admit, initializer, make_header
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.library import Library, native
 from opensslcmp.context.protection import MacProtector, fresh_bytes, protect
@@ -79,6 +79,9 @@ class EnrollmentRequest:
     reg_info: bytes = field(default=b"", repr=False)
     library: Library | None = None
     signing_algorithm: bytes | None = None
+
+
+EnrollmentRequest.__init__ = initializer(EnrollmentRequest)  # type: ignore[method-assign]
 
 
 _POPO = {

@@ -31,6 +31,7 @@ from opensslcmp.asn1 import (
     AlgorithmIdentifier,
     Limits,
     Message,
+    Null,
     PBKDF2Params,
     PBMAC1Params,
     PBMParameter,
@@ -155,7 +156,6 @@ _MACS = {
 _SIZES = {"SHA1": 20, "SHA224": 28, "SHA256": 32, "SHA384": 48, "SHA512": 64}
 _SIZES |= {f"SHA3-{size}": size // 8 for size in (224, 256, 384, 512)}
 _MAC_TEXTS = {name: (digest.encode(), _SIZES[digest]) for name, (_, digest) in _MACS.items()}
-_NO_MAC = bytes(64)
 _OWF_NAMES = {oid: name for name, oid in _OWFS.items()}
 _MAC_NAMES = {oid: name for name, (oid, _) in _MACS.items()}
 
@@ -163,7 +163,9 @@ _MAC_NAMES = {oid: name for name, (oid, _) in _MACS.items()}
 def _plain(identifier: AlgorithmIdentifier) -> str | None:
     """The OID of an AlgorithmIdentifier whose parameters are absent or NULL."""
     parameters = identifier.parameters
-    return identifier.oid if parameters is None or der(parameters) == _NULL else None
+    if parameters is None or isinstance(parameters, Null):
+        return identifier.oid
+    return identifier.oid if parameters.tag_bytes == b"\x05" and not parameters.data.nbytes else None
 
 
 # -- random bytes --------------------------------------------------------------------------------------------------
@@ -226,14 +228,15 @@ def _mac(
     library: Library | None = None,
 ) -> tuple[int, bytes]:
     """One crossing: the MAC, or with ``expected`` whether it is the same (1 or 0)."""
-    pbm = parameters.scheme == "pbm"
     digest, default_size = _MAC_TEXTS[parameters.mac]
-    size = None if pbm else parameters.key_length or default_size
+    size = None if parameters.scheme == "pbm" else parameters.key_length or default_size
     identity = (0 if library is None else library.number, secret, salt, parameters.owf, parameters.iterations, size)
     known = _keys.get(identity)
+    if known is not None:
+        return _mac_with(known, digest, data, expected, library)
     # One allocation for the MAC (64 bytes) and the key (64 more).
-    out = ffi.new("unsigned char[128]", known and _NO_MAC + known)
-    lengths = ffi.new("size_t[2]", (0, 0 if known is None else len(known)))
+    out = ffi.new("unsigned char[128]")
+    lengths = ffi.new("size_t[2]")
     tail = (
         salt,
         len(salt),
@@ -253,13 +256,40 @@ def _mac(
         result = lib.opensslcmp_pbm(native(library), owf, digest, parameters.iterations, *tail)
     else:
         result = lib.opensslcmp_pbmac1(native(library), owf, digest, parameters.iterations, size, *tail)
-    if result == 1 and known is None:
-        key = bytes(ffi.buffer(out + 64, lengths[1]))
+    if result == 1:
+        key = ffi.buffer(out + 64, lengths[1])[:]
         with _keys_lock:
             if len(_keys) >= _KEYS_KEPT:
                 del _keys[next(iter(_keys))]
             _keys[identity] = key
-    return result, bytes(ffi.buffer(out, lengths[0]))
+    return result, ffi.buffer(out, lengths[0])[:]
+
+
+def _mac_with(
+    key: bytes, digest: bytes, data: bytes, expected: bytes | None, library: Library | None
+) -> tuple[int, bytes]:
+    """As ``_mac``, with the key that was derived before."""
+    if expected is None:
+        out, length, compared = ffi.new("unsigned char[64]"), ffi.new("size_t *"), ffi.NULL
+    else:
+        out, length, compared = ffi.NULL, ffi.NULL, expected
+    result = lib.opensslcmp_keyed_mac(
+        native(library),
+        b"HMAC",
+        digest,
+        0,
+        ffi.NULL,
+        0,
+        key,
+        len(key),
+        data,
+        len(data),
+        out,
+        length,
+        compared,
+        len(expected or b""),
+    )
+    return result, ffi.buffer(out, length[0])[:] if expected is None else b""
 
 
 @lru_cache(maxsize=64)
@@ -347,7 +377,7 @@ class MacProtector:
         ValueError: parameters that no MAC has.
     """
 
-    __slots__ = ("_library", "_parameters", "_salt", "_secret")
+    __slots__ = ("_library", "_parameters", "_reference", "_salt", "_value")
 
     kind = ProtectionKind.MAC
     certificates: tuple[bytes, ...] = ()
@@ -360,15 +390,43 @@ class MacProtector:
         *,
         library: Library | None = None,
     ) -> None:
-        self._secret = secret
+        self._reference = secret.reference
+        self._value = secret.secret
         self._library = library
         self._parameters = parameters or secret.parameters
         self._salt = salt
         _check_own(self._parameters)
 
+    @classmethod
+    def _of(
+        cls, reference: bytes, value: bytes, parameters: MacParameters, salt: bytes | None, library: Library | None
+    ) -> MacProtector:
+        """One whose parameters were looked at before."""
+        made = cls.__new__(cls)
+        made._reference, made._value, made._parameters, made._salt, made._library = (
+            reference,
+            value,
+            parameters,
+            salt,
+            library,
+        )
+        return made
+
+    @classmethod
+    def answering(cls, verified: Verified, value: bytes) -> MacProtector:
+        """For the answer to what was verified by this secret: the same parameters and salt.
+
+        Raises:
+            ValueError: it was no MAC.
+        """
+        if verified.mac is None or verified.reference is None:
+            raise ValueError("not verified by a MAC")
+        return cls._of(verified.reference, value, verified.mac, verified.salt, None)
+
     def like(self, parameters: MacParameters, salt: bytes | None = None) -> MacProtector:
         """The same secret with the parameters, and the salt, of a request, for its answer."""
-        return MacProtector(self._secret, parameters, salt, library=self._library)
+        _check_own(parameters)
+        return self._of(self._reference, self._value, parameters, salt, self._library)
 
     def of_one_transaction(self, salt: bytes | None = None) -> MacProtector:
         """The same with one salt for all messages of a transaction, so that its key is derived once.
@@ -379,7 +437,7 @@ class MacProtector:
         Source: RFC 9810, 5.1.3.1.
         """
         chosen = self.fresh_salt() if salt is None else salt
-        return MacProtector(self._secret, self._parameters, chosen, library=self._library)
+        return self._of(self._reference, self._value, self._parameters, chosen, self._library)
 
     def fresh_salt(self) -> bytes:
         """A salt of the length that the parameters ask for."""
@@ -388,31 +446,31 @@ class MacProtector:
     @property
     def sender_name(self) -> bytes:
         """CN=reference."""
-        return _reference_name(self._secret.reference)
+        return _reference_name(self._reference)
 
     @property
     def sender_kid(self) -> bytes:
         """The reference."""
-        return self._secret.reference
+        return self._reference
 
     @property
     def identity(self) -> bytes:
         """``mac:`` and the reference."""
-        return b"mac:" + self._secret.reference
+        return b"mac:" + self._reference
 
     def begin(self) -> tuple[bytes, Callable[[bytes], bytes]]:
         """A fresh salt unless there is one, and the MAC with it."""
         salt = self._salt or self.fresh_salt()
 
         def mac(part: bytes) -> bytes:
-            result, value = _mac(self._parameters, salt, self._secret.secret, part, library=self._library)
+            result, value = _mac(self._parameters, salt, self._value, part, library=self._library)
             check(result == 1)
             return value
 
         return _mac_algorithm(self._parameters, salt), mac
 
     def __repr__(self) -> str:
-        return f"<MacProtector {self._secret.reference!r}>"
+        return f"<MacProtector {self._reference!r}>"
 
 
 class SignatureProtector:

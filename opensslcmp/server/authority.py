@@ -101,6 +101,9 @@ class Issued:
     private_key: bytes = field(default=b"", repr=False)
 
 
+Issued.__init__ = initializer(Issued)  # type: ignore[method-assign]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pending:
     """Not decided yet: the requester is told to ask again.

@@ -257,6 +257,9 @@ def _may_waive(turn: Turn, message: Message, wishes: list[Wish]) -> bool:
     return granted and all(wish.proof != "indirect" for wish in wishes)
 
 
+_number = lru_cache(maxsize=128)(encode)
+
+
 def _granted(wish: Wish, issued: Issued, pvno: int) -> tuple[PKIStatusInfo, bytes]:
     """Status and CertResponse (DER) of a certificate (RFC 9810, 5.3.4)."""
     status, status_der = _ACCEPTED, _ACCEPTED_DER
@@ -267,7 +270,7 @@ def _granted(wish: Wish, issued: Issued, pvno: int) -> tuple[PKIStatusInfo, byte
         pair = encrypted_pair(issued.certificate, wish.public_key or b"", pvno)
     else:
         pair = wrap(0x30, wrap(0xA0, issued.certificate) + issued.private_key)
-    return status, wrap(0x30, encode(wish.request_id) + status_der + pair)
+    return status, wrap(0x30, _number(wish.request_id) + status_der + pair)
 
 
 def _settle(turn: Turn, waiting: Mapping[int, Pending], *, unconfirmed: bool) -> None:

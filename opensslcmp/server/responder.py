@@ -68,7 +68,7 @@ from opensslcmp.context.protection import (
     protector_for,
     verify,
 )
-from opensslcmp.credentials import KemCredential, SharedSecret, Signer
+from opensslcmp.credentials import KemCredential, Signer
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 from opensslcmp.server.announcements import Ears, Unheard
@@ -637,7 +637,7 @@ class Responder:
         verified = check.verified
         if check.secret is None or verified.mac is None or verified.reference is None:
             raise BadMessage(FailureInfo.BAD_MESSAGE_CHECK, _CREDENTIAL_TEXTS[FailureInfo.BAD_MESSAGE_CHECK])
-        return MacProtector(SharedSecret(verified.reference, check.secret.value), verified.mac, verified.salt)
+        return MacProtector.answering(verified, check.secret.value)
 
     def _kem_protector(self, check: Check) -> KemProtector | None:
         """What protects the answer to who encapsulated something to us.
@@ -710,7 +710,6 @@ class Responder:
         check.secret = found[0] if found else None
 
     def _verified_by(self, secrets: Callable[[bytes], bytes | None], check: Check) -> Verified:
-        profile = check.profile
         return verify(
             check.message,
             secrets=secrets if self._secrets else None,
@@ -718,10 +717,7 @@ class Responder:
             kem=self._by_kem(check) if isinstance(check.message.mac, KemBMParameter) else None,
             limits=self._mac_limits,
             at=check.now,
-            check_key_usage="key_usage_allows_signing" in profile,
-            require_sender_kid="sender_kid_is_there" in profile,
-            first_certificate="signer_is_first_of_extra_certs" in profile,
-            mac_sender="mac_sender_is_the_reference" in profile,
+            **check.profile.switches,
         )
 
     def _by_kem(self, check: Check) -> Callable[[Message], Verified]:
@@ -873,7 +869,7 @@ class Responder:
         answer_header = header_parts(
             pvno=header.pvno if header is not None and header.pvno in {2, 3} else 2,
             sender=sender,
-            recipient=encode(self._back_to(header)),
+            recipient=encode(self._back_to(header)) if way.message is None else way.message.sender_der,
             second=int(now),
             transaction_id=header.transaction_id if header is not None else None,
             sender_nonce=way.nonce,
@@ -890,7 +886,7 @@ class Responder:
         """Sender of an answer: a GeneralName in DER."""
         kind = protector.kind
         if kind is ProtectionKind.KEM or (
-            kind is ProtectionKind.MAC and "mac_sender_is_the_reference" in (way.profile or self.profile)
+            kind is ProtectionKind.MAC and (way.profile or self.profile).switches["mac_sender"]
         ):
             return wrap(0xA4, protector.sender_name)
         return self._name_der

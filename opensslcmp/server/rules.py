@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from ipaddress import ip_address
 from itertools import product
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 from cryptography import x509
 from cryptography.hazmat.asn1 import TLV, decode_der
@@ -653,7 +653,7 @@ def recip_nonce_is_ours(check: Check) -> str | None:
 def sender_nonce_is_fresh(check: Check) -> str | None:
     """senderNonce was not seen before in the transaction."""
     seen, nonce = check.begun.nonces, short_hash(check.message.sender_nonce or b"")
-    if any(seen[at : at + 16] == nonce for at in range(0, len(seen), 16)):
+    if nonce in seen and any(seen[at : at + 16] == nonce for at in range(0, len(seen), 16)):
         return "senderNonce was used before"
     return None
 
@@ -1231,8 +1231,8 @@ def _digest(name: str, data: bytes) -> bytes:
 
 
 def short_hash(nonce: bytes) -> bytes:
-    """16 bytes by which a nonce is remembered, whatever its length."""
-    return hashlib.sha256(nonce).digest()[:16]
+    """16 bytes by which a nonce is remembered: itself when it has as many, as nearly every one has."""
+    return nonce if len(nonce) == 16 else hashlib.sha256(nonce).digest()[:16]
 
 
 # -- pollReq -------------------------------------------------------------------------------------------------------
@@ -1523,6 +1523,15 @@ def batched_nonces_differ(check: Check) -> str | None:
 # -- profiles ------------------------------------------------------------------------------------------------------
 
 
+class VerifySwitches(TypedDict):
+    """The rules at ``Stage.VERIFY``, as ``verify`` takes them."""
+
+    check_key_usage: bool
+    require_sender_kid: bool
+    first_certificate: bool
+    mac_sender: bool
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationProfile:
     """Which rules are checked, and the numbers that some of them take.
@@ -1535,6 +1544,7 @@ class ValidationProfile:
         max_infos: infoTypes in one genm.
         max_open_transactions, max_open_per_credential: that wait or are to be confirmed.
         max_messages_per_transaction: of the peer.
+        switches: what ``verify`` is told.
     """
 
     name: str
@@ -1545,6 +1555,7 @@ class ValidationProfile:
     max_open_transactions: int = 10_000
     max_open_per_credential: int = 1_000
     max_messages_per_transaction: int = 1_000
+    switches: VerifySwitches = field(init=False, repr=False, compare=False)
     _table: dict[tuple[Stage, BodyType, bool], tuple[tuple[Checker, FailureInfo], ...]] = field(
         init=False, repr=False, compare=False
     )
@@ -1565,6 +1576,13 @@ class ValidationProfile:
                     [(rule.check, rule.failure) for rule in rules if rule.check and not (bare and rule.of_general_info)]
                 )
         object.__setattr__(self, "_table", table)
+        switches = VerifySwitches(
+            check_key_usage="key_usage_allows_signing" in self.rules,
+            require_sender_kid="sender_kid_is_there" in self.rules,
+            first_certificate="signer_is_first_of_extra_certs" in self.rules,
+            mac_sender="mac_sender_is_the_reference" in self.rules,
+        )
+        object.__setattr__(self, "switches", switches)
 
     def __contains__(self, rule: str) -> bool:
         """The rule of this name is on."""

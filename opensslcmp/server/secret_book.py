@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from opensslcmp.asn1 import initializer
 from opensslcmp.server.store import Conflict, Store, StoredSecret
 
 __all__ = ["FoundSecret", "Sealer", "SecretBook"]
@@ -41,6 +42,9 @@ class FoundSecret:
     used_at: float | None = None
     subject: str | None = None
     profiles: tuple[str, ...] = ()
+
+
+FoundSecret.__init__ = initializer(FoundSecret)  # type: ignore[method-assign]
 
 
 class SecretBook:

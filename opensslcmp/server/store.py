@@ -85,7 +85,7 @@ class Transaction:
         algorithm: dotted OID of the protection of its first message.
         body_type: of its first message.
         nonce: the senderNonce of our last answer.
-        nonces: the peer's senderNonces, each as 16 bytes of SHA-256.
+        nonces: the peer's senderNonces, 16 bytes for each: itself, or the first of its SHA-256.
         certificates: certReqId and key of each certificate that it issued.
         deadline: when an open one ends by itself.
         expires: when it may be forgotten.

@@ -34,6 +34,7 @@ from opensslcmp.asn1 import (
     oids,
     protected_part,
     tlv,
+    unwrap,
     wrap,
 )
 from opensslcmp.enums import BodyType, FailureInfo
@@ -92,6 +93,31 @@ def test_parts_are_the_bytes_that_were_sent() -> None:
     assert admitted.extra_certs == (certificate, certificate)
     assert admitted.body_der == GENM
     assert admitted.content() == []
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_what_the_gate_takes_from_the_bytes_is_what_the_decoder_says(name: str) -> None:
+    admitted = admit(MESSAGES[name])
+    assert admitted.sender_der == encode(admitted.header.sender)
+    assert admitted.sender == admitted.header.sender_name
+    if isinstance(admitted.mac, PBMParameter):
+        assert admitted.header.protection_alg is not None
+        assert encode(admitted.mac) == admitted.header.protection_alg.parameters_der
+
+
+def test_sender_of_a_long_header_is_found() -> None:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "d" * 60)] * 5).public_bytes()
+    assert admit(message(sender=name)).sender == name
+    assert admit(message(sender=name, free_text=["x" * 1000] * 4)).sender == name
+
+
+@pytest.mark.parametrize(
+    "salt", [b"\x02\x01\x05", b"\x24\x80\x04\x01\x05\x00\x00", b"\x04\x81\x01\x05", b"\x04\x7f", b""]
+)
+def test_salt_of_a_mac_is_an_octet_string(salt: bytes) -> None:
+    others = unwrap(encode(PBMParameter(salt=b"", owf=SHA256, iteration_count=500, mac=HMAC)))[2:]
+    wrong = encode(algorithm(oids.PASSWORD_BASED_MAC, wrap(0x30, salt + others)))
+    assert refusal(message(protection_alg=wrong)).failure is FailureInfo.BAD_DATA_FORMAT
 
 
 def test_ids_and_names_are_at_hand() -> None:

@@ -261,6 +261,23 @@ def test_the_table_of_known_keys_stays_right_when_keys_push_each_other_out() -> 
             verify_signature(one.public_key_der, identifier, b"data", one.sign(b"data"))
 
 
+@pytest.mark.parametrize("curve", ["P-256", "P-384", "brainpoolP256r1"])
+def test_what_is_no_point_of_the_curve_verifies_nothing(curve: str) -> None:
+    ours = PrivateKey.generate(f"ec:{curve}")
+    spki, signature = ours.public_key_der, ours.sign(b"data")
+    size = (len(spki) - spki.index(b"\x00\x04")) // 2 - 1
+    wrong = [
+        spki[:-1] + bytes([spki[-1] ^ 1]),  # off the curve
+        spki[: -2 * size] + b"\xff" * (2 * size),  # outside the field
+        spki[: -2 * size - 1] + b"\x05" + spki[-2 * size :],  # no form of a point
+    ]
+    for each in wrong * 2:
+        with pytest.raises(ProtectionError):
+            verify_signature(each, ours.signature_algorithm(), b"data", signature, keep=False)
+        assert lib.ERR_peek_error() == 0
+    verify_signature(spki, ours.signature_algorithm(), b"data", signature, keep=False)
+
+
 def test_a_compressed_point_verifies() -> None:
     private = key("ec")
     point = private.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)

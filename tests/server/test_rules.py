@@ -968,6 +968,13 @@ def test_messages_of_a_transaction_are_bounded(make: Callable[..., World]) -> No
     assert said(device.confirm(certificate)) == (B.ERROR, F.BAD_REQUEST)
 
 
+@pytest.mark.parametrize("nonce", [b"eight by", b"sixteen bytes 16", bytes(64)])
+def test_a_nonce_of_any_length_is_taken_once(world: World, nonce: bytes) -> None:
+    device = world.device()
+    certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0]), sender_nonce=nonce))
+    assert said(device.confirm(certificate, sender_nonce=nonce)) == (B.ERROR, F.BAD_SENDER_NONCE)
+
+
 def test_the_same_key_and_subject_are_certified_once_where_the_profile_says_so(make: Callable[..., World]) -> None:
     world = make(ca_profiles=[IssuingProfile(reissue=False)])
     device = world.device()
