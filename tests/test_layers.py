@@ -118,6 +118,12 @@ def test_a_layer_test_can_fail() -> None:
     assert allowed("client", "")
 
 
+def test_no_two_test_files_have_one_name() -> None:
+    # They are modules without a package, so pytest cannot collect both.
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_no_test_file_is_called_as_a_module_of_python_is() -> None:
     # pytest puts the directories of tests in front of sys.path, and children inherit it.
     assert not [path for path in Path(__file__).parent.rglob("*.py") if path.stem in sys.stdlib_module_names]
