@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, Unpack, cast, overload
 
 from cryptography import x509
 
+from opensslcmp.asn1 import AttributeTypeAndValue
 from opensslcmp.client import operations
 from opensslcmp.client.bulk import Order, Outcome, fulfil, take_up
 from opensslcmp.client.context import Context, NameSource
@@ -147,6 +148,8 @@ class AsyncSession:
         issuer: NameSource | None = None,
         profile: str | Sequence[str] | None = None,
         token: str | None = None,
+        controls: Iterable[AttributeTypeAndValue] = (),
+        reg_info: Iterable[AttributeTypeAndValue] = (),
         proof: Proof | None = None,
         implicit_confirm: bool | None = None,
         confirm: AsyncConfirm | None = None,
@@ -168,6 +171,8 @@ class AsyncSession:
             issuer=issuer,
             profile=profile,
             token=token,
+            controls=controls,
+            reg_info=reg_info,
             proof=proof,
             implicit_confirm=implicit_confirm,
             confirm=confirm,

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from opensslcmp.asn1 import (
     NULL_DN,
+    AttributeTypeAndValue,
     Certificate,
     CertRepMessage,
     CertStatus,
@@ -47,6 +48,7 @@ from opensslcmp.asn1 import (
     decode,
     decode_info,
     der,
+    encode,
     encode_info,
     encode_list,
     oids,
@@ -169,6 +171,8 @@ class EnrollOptions(UpdateOptions, total=False):
     kind: Literal["ir", "cr"]
     issuer: NameSource | None
     token: str | None
+    controls: Iterable[AttributeTypeAndValue]
+    reg_info: Iterable[AttributeTypeAndValue]
 
 
 P = ParamSpec("P")
@@ -298,6 +302,8 @@ def enroll(
     issuer: NameSource | None = None,
     profile: str | Sequence[str] | None = None,
     token: str | None = None,
+    controls: Iterable[AttributeTypeAndValue] = (),
+    reg_info: Iterable[AttributeTypeAndValue] = (),
     proof: Proof | None = None,
     implicit_confirm: bool | None = None,
     confirm: Confirm | None = None,
@@ -323,6 +329,8 @@ def enroll(
         validity=validity,
         issuer=issuer,
         token=token,
+        controls=controls,
+        reg_info=reg_info,
         proof=proof,
     )
     own = request.key
@@ -345,6 +353,8 @@ def enrollment_request(
     validity: Validity,
     issuer: NameSource | None,
     token: str | None,
+    controls: Iterable[AttributeTypeAndValue] = (),
+    reg_info: Iterable[AttributeTypeAndValue] = (),
     proof: Proof | None = None,
 ) -> EnrollmentRequest:
     """What is asked for by an ir or cr. ``Session.enroll`` documents the arguments.
@@ -373,6 +383,8 @@ def enrollment_request(
         validity_days=days,
         validity=exact,
         token=token,
+        controls=b"".join(map(encode, controls)),
+        reg_info=b"".join(map(encode, reg_info)),
     )
 
 

@@ -3,7 +3,7 @@
 ``OSSL_CMP_CTX`` makes the same bytes (a test compares them), at a price: it re-encodes and decodes the public key, builds a
 signing context for the proof and a message around it all: 303 µs on OpenSSL 3.0 and 127 on 3.5, where the signature
 itself costs 30. Here it is the signature, and ten microseconds of joining. What this module does not build (keyEnc
-and no proof at all, a regToken) is still built by OpenSSL: ``context.enrollment.build_request``.
+and no proof at all) is still built by OpenSSL: ``context.enrollment.build_request``.
 
 Source: RFC 4211, 3 to 5; RFC 9810, 5.3.1 to 5.3.5; OSSL_CMP_CTX_setup_CRM(3).
 """
@@ -27,6 +27,7 @@ from opensslcmp.asn1 import (
     wrap,
 )
 from opensslcmp.asn1.certificate import time as asn1_time
+from opensslcmp.asn1.controls import reg_token
 from opensslcmp.context.certificates import facts
 from opensslcmp.context.encryption import key_type
 from opensslcmp.context.enrollment import EnrollmentRequest, build_request
@@ -62,7 +63,6 @@ def is_built_here(request: EnrollmentRequest) -> bool:
     return (request.central is not None and request.body_type in _OURS) or (
         request.body_type in _OURS
         and request.popo in {"signature", "raVerified", *BY_DECRYPTION}
-        and not request.token
         and request.key is not None
     )
 
@@ -165,9 +165,10 @@ def _alternative_names(certificate: bytes, critical: bool) -> bytes | None:
 
 
 def _controls(request: EnrollmentRequest) -> bytes:
-    """oldCertId of a key update (RFC 4211, 6.5)."""
+    """oldCertId of a key update (RFC 4211, 6.5), a regToken, and others that are given."""
+    given = request.controls if request.token is None else encode(reg_token(request.token)) + request.controls
     if request.body_type is not BodyType.KUR or request.old_certificate is None:
-        return wrap(0x30, request.controls) if request.controls else b""
+        return wrap(0x30, given) if given else b""
     about = facts(request.old_certificate)
     identifier = encode(CertId.make(about.issuer, about.serial_number))
-    return wrap(0x30, wrap(0x30, _OLD_CERT_ID + identifier) + request.controls)
+    return wrap(0x30, wrap(0x30, _OLD_CERT_ID + identifier) + given)

@@ -16,6 +16,7 @@ from typing import Any, Literal, Unpack, cast, overload
 
 from cryptography import x509
 
+from opensslcmp.asn1 import AttributeTypeAndValue
 from opensslcmp.client import operations
 from opensslcmp.client.bulk import Order, Outcome, fulfil, in_threads, take_up
 from opensslcmp.client.context import Context, NameSource
@@ -107,6 +108,8 @@ class Session:
         issuer: NameSource | None = None,
         profile: str | Sequence[str] | None = None,
         token: str | None = None,
+        controls: Iterable[AttributeTypeAndValue] = (),
+        reg_info: Iterable[AttributeTypeAndValue] = (),
         proof: Proof | None = None,
         implicit_confirm: bool | None = None,
         confirm: Confirm | None = None,
@@ -127,6 +130,7 @@ class Session:
             issuer: wished, for a server with several.
             profile: certProfile, as the server names it.
             token: one-time registration token (RFC 4211, 6.1).
+            controls, reg_info: what else the request says (RFC 4211, 6 and 7), as ``opensslcmp.asn1.controls`` makes it.
             proof: of possession of the key, by default what the context says, or ``indirect`` for a key that does not sign:
                 ``signature``; ``indirect``, the certificate comes encrypted to the key; ``challenge``, a number does before
                 anything is issued; ``raVerified``, which is for registration authorities.
@@ -153,6 +157,8 @@ class Session:
             issuer=issuer,
             profile=profile,
             token=token,
+            controls=controls,
+            reg_info=reg_info,
             proof=proof,
             implicit_confirm=implicit_confirm,
             confirm=confirm,

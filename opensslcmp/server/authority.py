@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from opensslcmp.asn1 import Extension, InfoTypeAndValue, initializer
+from opensslcmp.asn1 import Extension, InfoTypeAndValue, Limits, admit, initializer
+from opensslcmp.asn1.controls import Controls
 from opensslcmp.context.protection import Verified
-from opensslcmp.enums import BodyType, RevocationReason
+from opensslcmp.enums import BodyType, FailureInfo, RevocationReason
+from opensslcmp.errors import Rejected
 from opensslcmp.server.peer import Peer
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
 
 
 _NOWHERE = Peer()
+# The Responder's own limits were kept to when the message came.
+_READ_BEFORE = Limits(max_message_bytes=1 << 30, max_header_bytes=1 << 24, min_id_bytes=1, max_requests=1 << 20)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +81,23 @@ class CertificateRequest:
     pending: bytes | None = None
     implicit_confirm: bool = False
     message: bytes | None = field(default=None, repr=False)
+
+    @property
+    def controls(self) -> Controls:
+        """Controls and regInfo of the request (RFC 4211, 6 and 7), read when somebody asks; of a p10cr there are none.
+
+        Raises:
+            Rejected: badDataFormat, one does not decode or is there twice.
+        """
+        if self.message is None or self.kind is BodyType.P10CR:
+            return Controls()
+        for each in admit(self.message, limits=_READ_BEFORE).content():
+            if each.cert_req.cert_req_id == self.cert_req_id:
+                try:
+                    return Controls.of(each)
+                except ValueError as error:
+                    raise Rejected(FailureInfo.BAD_DATA_FORMAT, f"controls that do not decode: {error}") from None
+        return Controls()
 
 
 CertificateRequest.__init__ = initializer(CertificateRequest)  # type: ignore[method-assign]

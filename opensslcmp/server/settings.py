@@ -271,8 +271,8 @@ class KeyGenerationSettings:
         key_password_file: file whose first line opens ``key``.
         kinds: of keys that are made, the first for who does not say which: ``ec:P-256``, ``rsa:3072``, ``ed25519``...
         rsa: how an RSA certificate receives them: RSAES-OAEP, PKCS #1 v1.5 or RSA-KEM (RFC 9690).
-        key_wrap: how a shared secret receives them: AES key wrap (RFC 9481), or RFC 3211's, the only one that ``openssl cmp``
-            opens.
+        key_wrap: how a shared secret receives them: AES key wrap (RFC 9481), or RFC 3211's, the only one that
+            OpenSSL opens.
     """
 
     enabled: bool = False

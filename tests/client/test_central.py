@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from opensslcmp import AsyncSession, Context, Rejected, Session, SharedSecret, Signer
-from opensslcmp.asn1 import CertReqMsg, SubjectPublicKeyInfo, decode, encode
+from opensslcmp.asn1 import CertReqMsg, SubjectPublicKeyInfo, controls, decode, encode
 from opensslcmp.asn1 import elements as parts
+from opensslcmp.asn1.controls import Controls
 from opensslcmp.client.central import kind_asked_for
 from opensslcmp.client.journal import Journal
 from opensslcmp.client.request import request_body
@@ -228,3 +229,44 @@ def test_other_mac_parameters_change_nothing() -> None:
     parameters = MacParameters(scheme="pbmac1", iterations=1000)
     secret = SharedSecret("device", "secret", parameters=parameters)
     assert session_of(world, credential=secret).enroll("CN=device", generate="central").key is not None
+
+
+class Listens:
+    """An authority that looks at the controls of a request."""
+
+    def __init__(self, ca: Any) -> None:
+        self.ca = ca
+        self.heard: list[Controls] = []
+
+    def issue(self, request: Any) -> Any:
+        self.heard.append(request.controls)
+        if request.controls.reg_token != "one-time":
+            raise Rejected(FailureInfo.NOT_AUTHORIZED, "no such token")
+        return self.ca.issue(request)
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self.ca, attribute)
+
+
+def test_controls_and_reg_info_reach_the_authority() -> None:
+    world = generating()
+    authority = Listens(world.ca)
+    responder = world.again(authority)
+    world.device()
+    session = Session(Context("http://ca.example", credential=SECRET), responder.handle)
+    issued = session.enroll(
+        "CN=device",
+        generate="ec:P-256",
+        token="one-time",
+        controls=[controls.publication(False), controls.authenticator("blue")],
+        reg_info=[controls.utf8_pairs({"place": "hall 3"})],
+    )
+    assert issued.key is not None
+    (heard,) = authority.heard
+    assert (heard.publish, heard.authenticator, heard.utf8_pairs) == (False, "blue", {"place": "hall 3"})
+    with pytest.raises(Rejected, match="no such token"):
+        session.enroll("CN=device", generate="ec:P-256")
+    twice = [controls.publication(False)] * 2
+    with pytest.raises(Rejected) as caught:
+        session.enroll("CN=device", generate="ec:P-256", token="one-time", controls=twice)
+    assert caught.value.failure is FailureInfo.BAD_DATA_FORMAT
