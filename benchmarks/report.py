@@ -214,57 +214,48 @@ def counted() -> Iterator[Row]:
 
 
 def network(count: int, rounds: int) -> Iterator[Row]:
-    """Over loopback HTTP, against a server of ours in a process of its own."""
-    with Service() as service:
-        persistent = Server(service, EXPLICIT)
-        single = Server(service, EXPLICIT, keep_alive=False)
-        target = ("-r", service.reference, "-x", service.secret)
-        persistent.run(5)
-        for what, against, mine, other, hold, aim in (
-            (
-                "enrollments over HTTP, persistent, wall",
-                "raw-socket C client",
-                lambda: persistent.run(count),
-                lambda: anchor(EXPLICIT, "-s", service.target, *target, count=count).wall,
-                0.7,
-                0.95,
-            ),
-            (
-                "the same",
-                "OpenSSL's own transfer, defaults",
-                lambda: persistent.run(count),
-                lambda: anchor(EXPLICIT, "-o", service.target, *target, count=5, warm_up=0).wall,
-                20,
-                40,
-            ),
-            (
-                "the same",
-                "`openssl cmp` for each certificate",
-                lambda: persistent.run(count),
-                lambda: tool_rate(service, 5),
-                15,
-                40,
-            ),
-            (
-                "the same",
-                "ours, a new connection for each message",
-                lambda: persistent.run(count),
-                lambda: single.run(count),
-                None,
-                None,
-            ),
-        ):
-            found = side_by_side(mine, other, rounds=rounds)
-            yield Row(
-                what=what,
-                against=against,
-                ours=_us(found.ours),
-                theirs=_us(found.theirs),
-                ratio=1 / found.ratio,
-                hold=hold,
-                aim=aim,
-                at_least=True,
-            )
+    """Over loopback HTTP, against a server of ours in a process of its own: with a store on the disk, for which every
+    enrollment waits twice, and with one in memory, which leaves the transfer.
+    """
+    for store in ("SQLite", "memory"):
+        with Service(store.lower()) as service:
+            yield from _over_http(service, store, count, rounds)
+
+
+def _over_http(service: Service, store: str, count: int, rounds: int) -> Iterator[Row]:
+    persistent = Server(service, EXPLICIT)
+    single = Server(service, EXPLICIT, keep_alive=False)
+    target = ("-r", service.reference, "-x", service.secret)
+    persistent.run(5)
+    for what, against, other, hold, aim in (
+        (
+            f"enrollments over HTTP, {store}, persistent, wall",
+            "raw-socket C client",
+            lambda: anchor(EXPLICIT, "-s", service.target, *target, count=count).wall,
+            0.7,
+            0.95,
+        ),
+        (
+            "the same",
+            "OpenSSL's own transfer, defaults",
+            lambda: anchor(EXPLICIT, "-o", service.target, *target, count=5, warm_up=0).wall,
+            20,
+            40,
+        ),
+        ("the same", "`openssl cmp` for each certificate", lambda: tool_rate(service, 5), 15, 40),
+        ("the same", "ours, a new connection for each message", lambda: single.run(count), None, None),
+    ):
+        found = side_by_side(lambda: persistent.run(count), other, rounds=rounds)
+        yield Row(
+            what=what,
+            against=against,
+            ours=_us(found.ours),
+            theirs=_us(found.theirs),
+            ratio=1 / found.ratio,
+            hold=hold,
+            aim=aim,
+            at_least=True,
+        )
 
 
 def service(count: int, rounds: int) -> Iterator[Row]:
