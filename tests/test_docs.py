@@ -198,13 +198,17 @@ def places(served: Server) -> dict[str, str]:
 
 
 def test_client(run: Run, places: dict[str, str], cmp_ca: CA) -> None:
-    first, _token, library, waiting, many = [each.number for each in PYTHON["client.md"]]
-    assert "pkcs11" in PYTHON["client.md"][1].text  # tests/context/test_pkcs11.py, where there is a token
+    first, _kem, _token, library, waiting, several, many = [each.number for each in PYTHON["client.md"]]
+    assert "KemCredential" in PYTHON["client.md"][1].text  # tests of KEM-based MACs, where OpenSSL has ML-KEM
+    assert "pkcs11" in PYTHON["client.md"][2].text  # tests/context/test_pkcs11.py, where there is a token
     made = run("client.md", [first, library], places)
     assert made["issued"].certificate.subject.rfc4514_string() == "CN=device-1,O=Example"
     with cmp_ca.misbehave(Wait(polls=1)):
         names = {"Pending": Pending, "Path": Path, "session": made["session"]}
         assert run("client.md", [waiting], places, **names)["issued"].certificate
+    cmp_ca.secret("gateway", secret="secret")
+    made = run("client.md", [several], places)
+    assert [each.subject for each in made["orders"]] == ["CN=left", "CN=right"]
     made = run("client.md", [many], places)
     assert len(asyncio.run(made["main"]())) == 20
 
@@ -260,7 +264,9 @@ def test_ra(run: Run, served: Server, cmp_ca: CA) -> None:
 
 def test_server(run: Run, tmp_path: Path) -> None:
     server.CA.create(tmp_path / "my-ca", "CN=CA").close()
+    (tmp_path / "root.pem").write_bytes((tmp_path / "my-ca" / "ca.pem").read_bytes())
     made = run("server.md")
+    made["app"].close()
     assert made["responder"].handle(b"nonsense")
     made["responder"].store.close()
 
