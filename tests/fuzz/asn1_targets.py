@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from opensslcmp import asn1
-from opensslcmp.asn1 import Limits, admit, decode, outline, raw_cert_requests
+from opensslcmp.asn1 import Limits, admit, cms, decode, outline, raw_cert_requests
 from opensslcmp.asn1.bodies import decode_body
 from opensslcmp.asn1.inspect import describe, render
 from opensslcmp.context.certificates import Trust, facts
+from opensslcmp.context.cms import PasswordRecipient, Recipient, open_enveloped, seal, verify_signed_data
+from opensslcmp.context.keys import PrivateKey
 from opensslcmp.enums import BodyType
 from opensslcmp.errors import BadMessage, CMPError, ProtectionError
 from tests.context.issuing import INTER, ROOT, certificate, crl, der, key
@@ -51,7 +53,8 @@ def gate() -> Iterator[Target]:
 
 
 def _structures() -> list[Any]:
-    return [each for _, each in inspect.getmembers(asn1, inspect.isclass) if hasattr(each, "__asn1_root__")]
+    found = {each for module in (asn1, cms) for _, each in inspect.getmembers(module, inspect.isclass)}
+    return sorted([each for each in found if hasattr(each, "__asn1_root__")], key=lambda each: each.__name__)
 
 
 @contextlib.contextmanager
@@ -110,3 +113,28 @@ def certificates() -> Iterator[Target]:
             Trust(ROOT, crls=[data])
 
     yield Target(name="certificates", seeds=[der(leaf), inter, der(ROOT), der(crl("root", key("ec", 100)))], run=run)
+
+
+@contextlib.contextmanager
+def envelopes() -> Iterator[Target]:
+    """Keys that were generated or decrypted elsewhere: EnvelopedData under every kind of key and under a password."""
+    content = b"what is inside"
+    secrets: list[PrivateKey | bytes] = [b"secret"]
+    seeds = [bytes([0]) + seal(content, PasswordRecipient(secret=b"secret", iterations=10))]
+    for kind in ("rsa", "ec"):
+        usage = "key_encipherment" if kind == "rsa" else "key_agreement"
+        own = key(kind, 500)
+        holder = der(certificate(kind, own, "intermediate", key("ec", 101), usage=usage))
+        seeds.append(bytes([len(secrets)]) + seal(content, Recipient.of(holder)))
+        secrets.append(PrivateKey.load(own))
+    trust = Trust(ROOT)
+
+    def run(_: random.Random, data: bytes) -> None:
+        if not data:
+            return
+        with contextlib.suppress(BadMessage):
+            assert open_enveloped(data[1:], secrets[data[0] % len(secrets)]) is not None
+        with contextlib.suppress(BadMessage, ProtectionError):
+            verify_signed_data(data[1:], content_type="1.2.840.113549.1.7.1", trust=trust)
+
+    yield Target(name="envelopes", seeds=seeds, run=run)

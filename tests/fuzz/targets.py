@@ -13,6 +13,7 @@ TARGETS: dict[str, Callable[[], AbstractContextManager[Target]]] = {
     "structures": asn1_targets.structures,
     "inspect": asn1_targets.inspecting,
     "certificates": asn1_targets.certificates,
+    "envelopes": asn1_targets.envelopes,
     "responder": server_targets.strangers,
     "requests": server_targets.requests,
     "answers": client_targets.answers,
