@@ -290,7 +290,11 @@ def suite_table(results: dict[str, Any]) -> str:
     """Which OpenSSL and Python the suite, or which part of it, ran on."""
     lines = ["| system | OpenSSL | Python | tests | passed | skipped | failed | on |", "|---" * 8 + "|"]
     for row in results["suites"]:
-        cells = (row[name] for name in ("system", "openssl", "python", "tests", "passed", "skipped", "failed", "date"))
+        words = ", ".join(word.removeprefix("tests/").removesuffix(".py") for word in row["tests"].split())
+        cells = (
+            {**row, "tests": words}[name]
+            for name in ("system", "openssl", "python", "tests", "passed", "skipped", "failed", "date")
+        )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

@@ -67,6 +67,11 @@ def test_a_new_run_replaces_the_old_one_of_the_same_place(
     ]
 
 
+def test_a_run_of_some_tests_tells_which(matrix: ModuleType) -> None:
+    row = SUITE | {"passed": 7, "tests": "tests/context tests/interop/test_operations.py"}
+    assert " | context, interop/test_operations | 7 | " in matrix.suite_table({"suites": [row]})
+
+
 def test_a_pair_that_fails_and_one_that_was_not_tried_are_told(matrix: ModuleType) -> None:
     rows = [
         {"client": "c", "client_openssl": "3.0.1", "server": "serve", "server_openssl": "3.0.1", "works": True},
