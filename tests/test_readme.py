@@ -199,6 +199,14 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert [page.name for page in DOCS if f"(docs/{page.name})" not in README] == []
 
 
+def test_every_page_is_on_the_site() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    listed = {
+        line for tree in re.findall(r"^```\{toctree\}\n(.*?)^```", index, re.M | re.S) for line in tree.splitlines()
+    }
+    assert {page.stem for page in DOCS if page.name != "index.md"} - listed == set()
+
+
 def test_each_command_that_sets_up_is_one_line() -> None:
     for heading in ("See it work", "Run the tests"):
         assert len(block(heading).strip().splitlines()) == 1

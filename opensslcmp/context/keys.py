@@ -94,7 +94,11 @@ _WEAK = frozenset(("MD5", "SHA1"))
 
 @dataclass(frozen=True, slots=True)
 class KeyBounds:
-    """Which RSA keys may verify a peer's signature; checked before any arithmetic."""
+    """Which RSA keys may verify a peer's signature; checked before any arithmetic.
+
+    Attributes:
+        min_rsa_bits, max_rsa_bits: length of the modulus.
+    """
 
     min_rsa_bits: int = 2048
     max_rsa_bits: int = 8192
