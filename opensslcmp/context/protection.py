@@ -36,8 +36,10 @@ from opensslcmp.asn1 import (
     PBMAC1Params,
     PBMParameter,
     PKIHeader,
+    PKMACValue,
     admit,
     algorithm,
+    bits,
     decode,
     der,
     elements,
@@ -75,6 +77,7 @@ __all__ = [
     "protect_message",
     "protector_for",
     "verify",
+    "verify_public_key_mac",
 ]
 
 _MESSAGE_CHECK = FailureInfo.BAD_MESSAGE_CHECK
@@ -790,7 +793,7 @@ def _verify_mac(
     mac_sender: bool,
     library: Library | None,
 ) -> Verified:
-    parameters, salt = _mac_parameters(message, limits)
+    parameters, salt = _mac_parameters(message.mac, limits)
     reference = message.header.sender_kid
     if reference is None and not require_kid and message.sender is not None:
         reference = _common_name(message.sender)
@@ -826,9 +829,29 @@ def _same_parameters(
     )
 
 
-def _mac_parameters(message: Message, limits: MacLimits) -> tuple[MacParameters, bytes]:
+def verify_public_key_mac(
+    value: PKMACValue, public_key: bytes, secret: bytes, limits: MacLimits = _DEFAULT_LIMITS
+) -> None:
+    """Return when this is the MAC of a public key (SubjectPublicKeyInfo, DER) under a shared secret.
+
+    Raises:
+        ProtectionError: badAlg, badMessageCheck.
+
+    Source: RFC 4211, 4.1 and 4.4.
+    """
+    try:
+        if value.alg_id.oid != oids.PASSWORD_BASED_MAC:
+            raise ProtectionError("a MAC that is no PasswordBasedMac", FailureInfo.BAD_ALG)
+        parameters, salt = _mac_parameters(decode(PBMParameter, value.alg_id.parameters_der or b""), limits)
+        expected = bits(value.value)
+    except ValueError:
+        raise ProtectionError("a MAC that does not decode", FailureInfo.BAD_ALG) from None
+    if _mac(parameters, salt, secret, public_key, expected)[0] != 1:
+        raise ProtectionError("the MAC does not verify", _MESSAGE_CHECK, drain())
+
+
+def _mac_parameters(given: object, limits: MacLimits) -> tuple[MacParameters, bytes]:
     """Parameters and salt of the MAC, inside the limits."""
-    given = message.mac
     owf: str | None
     key_length: int | None = None
     if isinstance(given, PBMParameter):

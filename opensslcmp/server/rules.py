@@ -37,6 +37,7 @@ from opensslcmp.asn1 import (
     Extension,
     KemBMParameter,
     Message,
+    PKMACValue,
     POPOPrivKey,
     POPOSigningKey,
     RevDetails,
@@ -53,7 +54,7 @@ from opensslcmp.context.certificates import facts, same_name
 from opensslcmp.context.cms import PasswordRecipient, Recipient
 from opensslcmp.context.encryption import key_type
 from opensslcmp.context.keys import signature_algorithm, verify_signature
-from opensslcmp.context.protection import ProtectionKind, Verified
+from opensslcmp.context.protection import ProtectionKind, Verified, verify_public_key_mac
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
 from opensslcmp.server.kem import Agreement
@@ -1000,12 +1001,19 @@ def popo_input_is_there_when_needed(check: Check) -> str | None:
 
 @_rule(Stage.REQUEST, F.BAD_POP, "RFC 4211, 4.1", bodies=CRMF)
 def popo_input_fits(check: Check) -> str | None:
-    """poposkInput has the key of the template and the sender of the message."""
+    """poposkInput has the key of the template, and the sender of the message or a MAC of the key under its secret."""
     popo = _signature_popo(check)
     if popo is None or popo.poposk_input is None:
         return None
     if der(popo.poposk_input.public_key) != check.request.public_key:
         return "poposkInput has another key than the template"
+    mac = popo.poposk_input.auth_info.value
+    if isinstance(mac, PKMACValue):
+        try:
+            verify_public_key_mac(mac, check.request.public_key or b"", check.secret.value if check.secret else b"")
+        except ProtectionError:
+            return "publicKeyMAC does not verify"
+        return None if check.secret is not None else "publicKeyMAC, but no shared secret"
     sender = popo.poposk_input.sender
     if sender is None or not same_name(sender, check.message.sender or b""):
         return "poposkInput has another sender than the message"

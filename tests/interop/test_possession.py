@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import hashlib
+import hmac
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,16 @@ from cryptography.hazmat.asn1 import Variant
 
 from opensslcmp import AsyncSession, Context, PrivateKey, Rejected, Session, SharedSecret
 from opensslcmp.asn1 import (
+    AlgorithmIdentifier,
+    BitString,
     Message,
+    PBMParameter,
+    PKMACValue,
     POPOPrivKey,
+    POPOSigningKey,
+    POPOSigningKeyInput,
+    SubjectPublicKeyInfo,
+    algorithm,
     decode,
     der,
     encode,
@@ -34,7 +43,7 @@ from opensslcmp.errors import BadMessage
 from opensslcmp.server.authority import Pending as Later
 from opensslcmp.server.store import CertificateState, TransactionState, certificate_key
 from opensslcmp.transport import InProcess
-from tests.server.device import certificate_of, crmf, said
+from tests.server.device import certificate_of, crmf, extension, said
 from tests.server.world import World, fresh_world
 
 ML_KEM = [pytest.param(f"ml-kem-{size}", marks=pytest.mark.needs("3.5")) for size in (512, 768, 1024)]
@@ -286,6 +295,37 @@ def test_an_answered_challenge_is_answered_the_same_once_more() -> None:
     assert world.store.certificates() == 1
 
 
+# -- poposkInput ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("secret", "failure"), [(b"secret", None), (b"another", FailureInfo.BAD_POP)])
+def test_a_public_key_mac_is_made_with_the_secret_of_the_message(secret: bytes, failure: Any) -> None:
+    """RFC 4211, 4.1 and 4.4, the MAC computed here by hashlib and hmac."""
+    own, salt = key("ec:P-256"), b"salt of 16 bytes"
+    hashed = secret + salt
+    for _ in range(1000):
+        hashed = hashlib.sha256(hashed).digest()
+    parameters = PBMParameter(
+        salt=salt, owf=algorithm(oids.SHA256), iteration_count=1000, mac=algorithm(oids.HMAC_SHA256)
+    )
+    value = PKMACValue(
+        alg_id=algorithm(oids.PASSWORD_BASED_MAC, encode(parameters)),
+        value=BitString(hmac.digest(hashed, own.public_key_der, "sha256"), 0),
+    )
+    signed = POPOSigningKeyInput(
+        auth_info=Variant(value, "publicKeyMAC"), public_key=decode(SubjectPublicKeyInfo, own.public_key_der)
+    )
+    san = extension(x509.SubjectAlternativeName([x509.DNSName("a.example")]))
+    made = crmf(own, subject=None, extensions=[san], popo="none")
+    proof = POPOSigningKey(
+        poposk_input=signed,
+        algorithm_identifier=decode(AlgorithmIdentifier, own.signature_algorithm()),
+        signature=BitString(own.sign(encode(signed)), 0),
+    )
+    asked = dataclasses.replace(made, popo=Variant(proof, "signature"))
+    assert said(fresh_world().device().ask(BodyType.IR, asked)) == (BodyType.IP, failure)
+
+
 # -- a client and what it is sent ----------------------------------------------------------------------------------------
 
 
@@ -320,8 +360,6 @@ def test_openssl_opens_the_certificate_that_is_encrypted(tmp_path: Path) -> None
         answer = world.device().ask(BodyType.IR, asks(kind, 0), pvno=3)
         enveloped = enveloped_data(answer.content().response[0].certified_key_pair.cert_or_enc_cert.value)
         assert enveloped is not None
-        from opensslcmp.asn1 import algorithm
-
         info = wrap(0x30, encode(algorithm(oids.CT_ENVELOPED_DATA).algorithm) + wrap(0xA0, enveloped))
         (tmp_path / "in.der").write_bytes(info)
         (tmp_path / "key.pem").write_bytes(key(kind).to_pem())
