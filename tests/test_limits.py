@@ -28,7 +28,7 @@ from opensslcmp.asn1 import (
 from opensslcmp.asn1.common import count
 from opensslcmp.context import protection
 from opensslcmp.context.keys import KeyBounds, PrivateKey, verify_signature
-from opensslcmp.context.protection import MacLimits, MacProtector, verify
+from opensslcmp.context.protection import MacLimits, MacProtector, ProtectionKind, protect_message, verify
 from opensslcmp.credentials import MacParameters, SharedSecret
 from opensslcmp.enums import BodyType, FailureInfo
 from opensslcmp.errors import BadMessage, ProtectionError
@@ -222,7 +222,7 @@ def test_bounds_of_macs_hold_before_the_mac_is_computed(field: str, calls: Count
     assert not calls
     for bound in value, value + step:
         verify(data, secrets=lambda _: secret, limits=macs(**{field: bound}))
-    assert calls[f"opensslcmp_{scheme}"] == 2
+    assert calls == {"opensslcmp_keyed_mac": 2}  # with the key that was derived when the message was made
 
 
 @pytest.mark.parametrize("digests", [{"SHA256"}, {"SHA1"}])
@@ -260,3 +260,11 @@ def test_bounds_of_rsa_keys(bounds: KeyBounds, accepted: bool) -> None:
     with pytest.raises(ProtectionError, match="a key that may not verify") as caught:
         verify_signature(key.public_key_der, how, b"data", signature, bounds=bounds)
     assert caught.value.failure is F.BAD_ALG
+
+
+@pytest.mark.parametrize("mac", ["hmac-sha1", "hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512"])
+@pytest.mark.parametrize("scheme", ["pbm", "pbmac1"])
+def test_what_a_client_uses_unless_told_otherwise_is_within_what_a_server_takes(scheme: str, mac: str) -> None:
+    secret = SharedSecret("device", "secret of the device", parameters=MacParameters(scheme=scheme, mac=mac))
+    message = protect_message(build(B.GENM, encode_body(B.GENM, [INFO])), secret)
+    assert verify(admit(message), secrets=lambda _: secret).kind is ProtectionKind.MAC

@@ -128,7 +128,8 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
     operator += ["ca secret rotate", "ca answer", "ca backup", "ca restore", "ca rollover", "ca secret remove"]
     decisions = ["ca approve", "ca reject"]  # tests/cli/test_authority.py has something to decide
     registration = ["ra serve", "ra secret"]  # tests/cli/test_ra_serve.py
-    assert sorted(order + operator + decisions + registration) == sorted(EXAMPLES)
+    others = ["announce", "listen"]  # tests/cli/test_announce.py
+    assert sorted(order + operator + decisions + registration + others) == sorted(EXAMPLES)
     place, serial = PLACE, ""
     paste("ca init")
     secret = paste("ca secret add")
@@ -156,6 +157,7 @@ def test_the_example_of_a_server_serves(shell: Shell, tmp_path: Path) -> None:
 
 def test_no_example_is_left_out() -> None:
     clients = ["ansible_module.py", "ca_handler.py", "device_bootstrap.py", "enrollment_service.py"]  # test_examples.py
+    clients.append("central_key_generation.py")
     found = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
     others = ["authority_command.py", "authority_http.py"]  # tests/server/test_example_authorities.py
     assert found == sorted(["authority.py", "enroll.py", "serve.py", *clients, *others])

@@ -109,7 +109,7 @@ class MacLimits:
 
     min_iterations: int = 1
     max_iterations: int = 10_000
-    max_pbkdf2_iterations: int = 2_000
+    max_pbkdf2_iterations: int = 4_000
     min_salt_bytes: int = 8
     max_salt_bytes: int = 128
     digests: frozenset[str] = frozenset(

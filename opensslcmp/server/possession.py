@@ -140,7 +140,7 @@ def proven(turn: Turn, enroll: Callable[[Turn], Answer]) -> Answer:
     check.profile.check(Stage.PROVE, check)
     begun = check.begun
     if begun.state is not TransactionState.CHALLENGED or begun.request is None:  # whatever the profile says
-        raise BadMessage(FailureInfo.BAD_REQUEST, "no challenge is open")
+        raise BadMessage(FailureInfo.BAD_REQUEST, "nothing was asked that this could answer")
     stored = begun.pending or b"\x30\x00"
     expected = [decode(bytes, stored[start:end]) for start, end in elements(stored)]
     given = [hashlib.sha256(b"popdecr" + encode(number)).digest() for number in check.message.content()]
