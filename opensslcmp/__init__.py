@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from opensslcmp.client.failover import Retry
     from opensslcmp.client.journal import Journal
     from opensslcmp.client.pending import Pending
-    from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate
+    from opensslcmp.client.results import Info, Issued, Protection, RecoveredKey, RequestTemplate, Revoked, RootCaUpdate
     from opensslcmp.client.session import Session
     from opensslcmp.context.certificates import Trust
     from opensslcmp.context.keys import PrivateKey
@@ -60,6 +60,7 @@ __all__ = [
     "Protection",
     "ProtectionError",
     "ProtectionKind",
+    "RecoveredKey",
     "Rejected",
     "RequestTemplate",
     "Retry",
@@ -88,7 +89,7 @@ _HOMES = {
     "client.failover": ("Retry",),
     "client.journal": ("Journal",),
     "client.pending": ("Pending",),
-    "client.results": ("Info", "Issued", "Protection", "RequestTemplate", "Revoked", "RootCaUpdate"),
+    "client.results": ("Info", "Issued", "Protection", "RecoveredKey", "RequestTemplate", "Revoked", "RootCaUpdate"),
     "client.session": ("Session",),
     "context.certificates": ("Trust",),
     "context.library": ("Library",),

@@ -382,7 +382,7 @@ def test_a_file_that_is_carried_is_answered(shell: Shell) -> None:
 
 
 def test_the_key_that_a_server_makes(tmp_path: Path) -> None:
-    (script,) = shell_blocks("keys.md")
+    script, _ = shell_blocks("keys.md")
     port = str(free_port())
     probe = "import sys, urllib.request as r; r.urlopen(f'http://127.0.0.1:{sys.argv[1]}/healthz')"
     ready = f"until {shlex.quote(sys.executable)} -c {shlex.quote(probe)} {port} 2>/dev/null; do sleep 0.1; done\n"
@@ -390,6 +390,18 @@ def test_the_key_that_a_server_makes(tmp_path: Path) -> None:
     told = Shell(tmp_path, {"8080": port}).run("trap 'kill $CA; wait' EXIT\n" + script)
     assert "Private-Key: (256 bit)" in told
     assert certificate(tmp_path / "device.pem") == "CN=device-1"
+
+
+def test_the_key_that_is_given_back(tmp_path: Path) -> None:
+    _, script = shell_blocks("keys.md")
+    port = str(free_port())
+    probe = "import sys, urllib.request as r; r.urlopen(f'http://127.0.0.1:{sys.argv[1]}/healthz')"
+    ready = f"until {shlex.quote(sys.executable)} -c {shlex.quote(probe)} {port} 2>/dev/null; do sleep 0.1; done\n"
+    script = script.replace("sleep 3\n", ready).replace("kill $CA\n", "")
+    told = Shell(tmp_path, {"8081": port}).run("trap 'kill $CA; wait' EXIT\n" + script)
+    assert "the same key" in told
+    (key,) = (tmp_path / "recovered").glob("*.key")
+    assert key.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.timeout(300)  # eight commands, one after the other

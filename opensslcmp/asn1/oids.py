@@ -11,6 +11,7 @@ __all__ = [
     "AES256_WRAP",
     "CONTENT_TYPE",
     "CT_DATA",
+    "CT_ENC_KEY_WITH_ID",
     "CT_ENVELOPED_DATA",
     "CT_KP_A_KEY_PACKAGE",
     "CT_SIGNED_DATA",
@@ -187,6 +188,7 @@ MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
 CT_DATA = "1.2.840.113549.1.7.1"
 CT_SIGNED_DATA = "1.2.840.113549.1.7.2"
 CT_ENVELOPED_DATA = "1.2.840.113549.1.7.3"
+CT_ENC_KEY_WITH_ID = "1.2.840.113549.1.9.16.1.21"
 CT_KP_A_KEY_PACKAGE = "2.16.840.1.101.2.1.2.78.5"
 
 # -- keys, digests, MACs, signatures (RFC 9481) ----------------------------------------------------------------------
@@ -301,6 +303,7 @@ _NAMES = {
     MESSAGE_DIGEST: "messageDigest",
     CT_DATA: "id-data",
     CT_SIGNED_DATA: "id-signedData",
+    CT_ENC_KEY_WITH_ID: "id-ct-encKeyWithID",
     CT_ENVELOPED_DATA: "id-envelopedData",
     CT_KP_A_KEY_PACKAGE: "id-ct-KP-aKeyPackage",
     RSA_ENCRYPTION: "rsaEncryption",

@@ -54,6 +54,10 @@ def init(
     kga: Annotated[
         bool, typer.Option("--kga", help="Make keys for who asks for one (central key generation): kga.pem, kga.key")
     ] = False,
+    escrow: Annotated[
+        bool,
+        typer.Option("--escrow", help="Archive keys, and give them back (key recovery): escrow.pem, escrow.key, kga.*"),
+    ] = False,
     as_json: AsJSON = False,
 ) -> None:
     """Make a CA in a directory.
@@ -69,7 +73,7 @@ def init(
     if key.startswith(("pkcs11:", "file:")):
         raise UsageError("--key is a kind of key to make, such as ec:P-256")
     try:
-        ca = CA.create(directory, _name(subject), key, days, crl_url=crl_url, key_generation=kga)
+        ca = CA.create(directory, _name(subject), key, days, crl_url=crl_url, key_generation=kga, key_recovery=escrow)
     except FileExistsError as error:
         raise InputError(str(error)) from None
     ca.close()

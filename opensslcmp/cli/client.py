@@ -25,7 +25,7 @@ from opensslcmp.context.keys import KEY_KINDS, PrivateKey
 from opensslcmp.enums import RevocationReason
 from opensslcmp.errors import OpenSSLError
 
-__all__ = ["RequestOptions", "enroll", "info", "revoke", "update"]
+__all__ = ["RequestOptions", "enroll", "info", "recover", "revoke", "update"]
 
 _REQUEST = "Certificate request"
 _FILES = "Files written"
@@ -103,6 +103,9 @@ def enroll(
     ] = None,
     csr: Annotated[Path | None, _option("csr", "PKCS#10 request to send (p10cr)")] = None,
     issuer: Annotated[str | None, _option("issuer", "Issuer to ask for", metavar="NAME")] = None,
+    archive: Annotated[
+        Path | None, _option("archive", "Certificate of the escrow that keeps the key, sealed, for 'recover'")
+    ] = None,
 ) -> None:
     """Get a certificate.
 
@@ -112,6 +115,8 @@ def enroll(
     if cmd not in {None, "ir", "cr", "p10cr"}:
         raise UsageError("--cmd is ir, cr or p10cr")
     if (cmd == "p10cr" or cmd is None) and csr is not None:
+        if archive is not None:
+            raise UsageError("--archive needs the private key, which a --csr does not have")
         if request.newkey or request.subject or request.sans:
             raise UsageError("with --csr the key, subject and names are those of the request in it")
         content = _read(csr)
@@ -122,6 +127,7 @@ def enroll(
     if request.newkey is None and client.key is None and not request.centralkeygen:
         raise UsageError("--newkey is missing: a file, or a kind to generate, such as ec:P-256")
     kind: Literal["ir", "cr"] = "cr" if cmd == "cr" else "ir"
+    sealed_to = None if archive is None else _read(archive)
 
     def run(session: Session, key: PrivateKey | None) -> Issued:
         issued: Issued = session.enroll(
@@ -129,6 +135,7 @@ def enroll(
             generate=request.central,
             kind=kind,
             issuer=issuer,
+            archive=False if sealed_to is None else sealed_to,
             profile=client.profile,
             **request.more,
         )
@@ -333,6 +340,55 @@ def revoke(
     else:
         text = f": {'; '.join(revoked.status_text)}" if revoked.status_text else ""
         say(f"revoked ({revoked.status.text}{text})")
+
+
+def recover(
+    client: ClientOptions,
+    *,
+    out: Annotated[Path, _option("out", "Directory for the keys, each as SERIAL.key and SERIAL.pem", _FILES)],
+    oldcert: Annotated[
+        str | None, _option("oldcert", "Certificate whose key is wanted; by default all that are ours")
+    ] = None,
+    subject: Annotated[str | None, _option("subject", "Keys of this subject only", metavar="NAME")] = None,
+    newkeypass: Annotated[
+        str | None,
+        _option("newkeypass", "Password for the keys: env:NAME, file:PATH, fd:NUMBER, stdin", metavar="SOURCE"),
+    ] = None,
+) -> None:
+    """Get archived private keys back.
+
+    They go to --out, mode 0600, each with its certificate; all of them or, when something fails, none.
+    """
+    password = read_secret(newkeypass, "--newkeypass") if newkeypass else None
+    context = make_context(client)
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: {error.strerror}: {out}") from None
+    with Outputs() as outputs:
+        with _session(context) as session:
+            found = session.recover_keys(oldcert, subject=subject)
+        for each in found:
+            stem = f"{each.certificate.serial_number:x}"
+            outputs.reserve(out / f"{stem}.key", out / f"{stem}.pem")
+            outputs.write(out / f"{stem}.key", each.key.to_pem(password), secret=True)
+            outputs.write(out / f"{stem}.pem", pem([each.certificate]))
+    if client.as_json:
+        told = [
+            {
+                "subject": each.certificate.subject.rfc4514_string(),
+                "serial_number": f"{each.certificate.serial_number:x}",
+                "not_after": each.certificate.not_valid_after_utc.isoformat(),
+                "key": str(out / f"{each.certificate.serial_number:x}.key"),
+                "certificate": str(out / f"{each.certificate.serial_number:x}.pem"),
+            }
+            for each in found
+        ]
+        give_json({"keys": told})
+        return
+    for each in found:
+        name = each.certificate.subject.rfc4514_string()
+        say(f"recovered the key of {name}, serial {each.certificate.serial_number:x}")
 
 
 def _reason(text: str) -> RevocationReason | None:

@@ -89,6 +89,15 @@ opensslcmp revoke --server http://127.0.0.1:8080 --cert device.pem --key device.
 )
 add_command(
     app,
+    "recover",
+    client.recover,
+    panel=_CLIENT,
+    example="""
+opensslcmp recover --server http://127.0.0.1:8080 --ref device-1 --secret env:SECRET --out recovered
+""",
+)
+add_command(
+    app,
     "info",
     client.info,
     panel=_CLIENT,

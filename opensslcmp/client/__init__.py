@@ -7,7 +7,7 @@ from opensslcmp.client.exchange import Waits
 from opensslcmp.client.failover import Retry
 from opensslcmp.client.journal import Journal
 from opensslcmp.client.pending import Pending
-from opensslcmp.client.results import Info, Issued, Protection, RequestTemplate, Revoked, RootCaUpdate
+from opensslcmp.client.results import Info, Issued, Protection, RecoveredKey, RequestTemplate, Revoked, RootCaUpdate
 from opensslcmp.client.session import Session
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Outcome",
     "Pending",
     "Protection",
+    "RecoveredKey",
     "RequestTemplate",
     "Retry",
     "Revoked",

@@ -37,7 +37,8 @@ from opensslcmp.client.operations import (
 )
 from opensslcmp.client.pending import Pending
 from opensslcmp.client.possession import Proof
-from opensslcmp.client.results import Info, Issued, RequestTemplate, Revoked, RootCaUpdate
+from opensslcmp.client.recovery import recover_keys
+from opensslcmp.client.results import Info, Issued, RecoveredKey, RequestTemplate, Revoked, RootCaUpdate
 from opensslcmp.client.session import several
 from opensslcmp.client.several import enroll_several
 from opensslcmp.credentials import CertificateSource, Credential, KeySource
@@ -150,6 +151,7 @@ class AsyncSession:
         token: str | None = None,
         controls: Iterable[AttributeTypeAndValue] = (),
         reg_info: Iterable[AttributeTypeAndValue] = (),
+        archive: CertificateSource | bool = False,
         proof: Proof | None = None,
         implicit_confirm: bool | None = None,
         confirm: AsyncConfirm | None = None,
@@ -173,6 +175,7 @@ class AsyncSession:
             token=token,
             controls=controls,
             reg_info=reg_info,
+            archive=archive,
             proof=proof,
             implicit_confirm=implicit_confirm,
             confirm=confirm,
@@ -372,6 +375,17 @@ class AsyncSession:
         return await self._run(
             operations.revoke, certificate, issuer=issuer, serial_number=serial_number, reason=reason, wait=wait
         )
+
+    async def recover_keys(
+        self,
+        certificate: CertificateSource | None = None,
+        *,
+        issuer: NameSource | None = None,
+        serial_number: int | None = None,
+        subject: NameSource | None = None,
+    ) -> tuple[RecoveredKey, ...]:
+        """``Session.recover_keys``, awaited."""
+        return await self._run(recover_keys, certificate, issuer=issuer, serial_number=serial_number, subject=subject)
 
     @overload
     async def request_info(

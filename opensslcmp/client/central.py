@@ -23,7 +23,7 @@ from opensslcmp.context.protection import ProtectionKind
 from opensslcmp.enums import FailureInfo
 from opensslcmp.errors import BadMessage, OpenSSLError, ProtectionError
 
-__all__ = ["kind_asked_for", "private_key_in"]
+__all__ = ["kind_asked_for", "opened_key", "private_key_in"]
 
 _CENTRAL = "central"
 _KEY_CERT_SIGN = 0x04
@@ -51,13 +51,27 @@ def private_key_in(context: Context, answer: Answer, certificate: bytes) -> Priv
     enveloped = None if pair is None or pair.private_key is None else enveloped_data(pair.private_key)
     if enveloped is None:
         raise BadMessage(FailureInfo.BAD_DATA_FORMAT, "the answer does not hold the private key as EnvelopedData")
-    key = _opened(context, answer, enveloped, certificate)
+    return opened_key(context, answer, enveloped, certificate)
+
+
+def opened_key(
+    context: Context, answer: Answer, enveloped: bytes, certificate: bytes, at: float | None = None
+) -> PrivateKey:
+    """The key in EnvelopedData of an answer, that of this certificate (DER).
+
+    Args:
+        at: when the certificate was in force, in seconds since 1970; None: now.
+
+    Raises:
+        as ``private_key_in``.
+    """
+    key = _opened(context, answer, enveloped, certificate, at)
     if not same_public_key(key, facts(certificate).spki):
         raise BadMessage(FailureInfo.INCORRECT_DATA, "the private key is not that of the certificate")
     return key
 
 
-def _opened(context: Context, answer: Answer, enveloped: bytes, certificate: bytes) -> PrivateKey:
+def _opened(context: Context, answer: Answer, enveloped: bytes, certificate: bytes, at: float | None) -> PrivateKey:
     """The key in EnvelopedData, signed by who may make keys for the CA of a certificate (DER)."""
     secret = context.own_key or context.shared_secret
     if secret is None:
@@ -69,7 +83,7 @@ def _opened(context: Context, answer: Answer, enveloped: bytes, certificate: byt
     found = verify_signed_data(
         signed,
         content_type=oids.CT_KP_A_KEY_PACKAGE,
-        trust=_anchors(context, answer, certificate),
+        trust=_anchors(context, answer, certificate, at),
         untrusted=(*others, *context.untrusted),
     )
     about = facts(found.certificate)
@@ -89,7 +103,7 @@ def _is_ca(about: Facts) -> bool:
     return about.key_usage is not None and bool(about.key_usage >> 8 & _KEY_CERT_SIGN)
 
 
-def _anchors(context: Context, answer: Answer, certificate: bytes) -> Trust:
+def _anchors(context: Context, answer: Answer, certificate: bytes, at: float | None) -> Trust:
     anchors = list(context.trusted)
     if answer.verified.kind is ProtectionKind.MAC:
         anchors += [der(each) for each in getattr(answer.content, "ca_pubs", None) or ()]
@@ -97,7 +111,7 @@ def _anchors(context: Context, answer: Answer, certificate: bytes) -> Trust:
     for each in dict.fromkeys((*answer.message.extra_certs, *answer.verified.chain, *context.untrusted)):
         with contextlib.suppress(ProtectionError, ValueError):
             if facts(each).subject == issuer and _is_ca(facts(each)):
-                Trust(each, library=context.library).path(certificate)
+                Trust(each, library=context.library).path(certificate, (), at)
                 anchors.append(each)
     if not anchors:
         raise ProtectionError("no anchor for who signed the private key", FailureInfo.SIGNER_NOT_TRUSTED)

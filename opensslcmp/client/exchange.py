@@ -118,6 +118,7 @@ _ANSWERS = {
     BodyType.P10CR: BodyType.CP,
     BodyType.KUR: BodyType.KUP,
     BodyType.CCR: BodyType.CCP,
+    BodyType.KRR: BodyType.KRP,
     BodyType.RR: BodyType.RP,
     BodyType.GENM: BodyType.GENP,
     BodyType.CERT_CONF: BodyType.PKICONF,

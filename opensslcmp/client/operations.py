@@ -62,6 +62,7 @@ from opensslcmp.client.exchange import Answer, Transaction, Waits, identity_of, 
 from opensslcmp.client.journal import Entry, State
 from opensslcmp.client.pending import Pending, StillWaiting
 from opensslcmp.client.possession import Proof, answer_challenges, open_certificate, proof_for
+from opensslcmp.client.recovery import archive_control
 from opensslcmp.client.request import BY_DECRYPTION, algorithm_alone, request_body
 from opensslcmp.client.results import (
     Info,
@@ -173,6 +174,7 @@ class EnrollOptions(UpdateOptions, total=False):
     token: str | None
     controls: Iterable[AttributeTypeAndValue]
     reg_info: Iterable[AttributeTypeAndValue]
+    archive: CertificateSource | bool
 
 
 P = ParamSpec("P")
@@ -304,6 +306,7 @@ def enroll(
     token: str | None = None,
     controls: Iterable[AttributeTypeAndValue] = (),
     reg_info: Iterable[AttributeTypeAndValue] = (),
+    archive: CertificateSource | bool = False,
     proof: Proof | None = None,
     implicit_confirm: bool | None = None,
     confirm: Confirm | None = None,
@@ -331,6 +334,7 @@ def enroll(
         token=token,
         controls=controls,
         reg_info=reg_info,
+        archive=archive,
         proof=proof,
     )
     own = request.key
@@ -355,6 +359,7 @@ def enrollment_request(
     token: str | None,
     controls: Iterable[AttributeTypeAndValue] = (),
     reg_info: Iterable[AttributeTypeAndValue] = (),
+    archive: CertificateSource | bool = False,
     proof: Proof | None = None,
 ) -> EnrollmentRequest:
     """What is asked for by an ir or cr. ``Session.enroll`` documents the arguments.
@@ -370,11 +375,14 @@ def enrollment_request(
     if subject is None and not has_names and context.own_certificate is not None:
         subject = facts(context.own_certificate).subject
     days, exact = _validity(context, validity)
+    named = None if subject is None else name_from(subject)
+    if archive is not False:
+        controls = (*controls, archive_control(own, archive, named))
     return EnrollmentRequest(
         body_type=BodyType.IR if kind == "ir" else BodyType.CR,
         key=own,
         central=central,
-        subject=None if subject is None else name_from(subject),
+        subject=named,
         issuer=None if issuer is None else name_from(issuer),
         extensions=encoded,
         popo=proof_for(own, proof, context.popo) if own is not None else "none",

@@ -18,6 +18,7 @@ __all__ = [
     "Info",
     "Issued",
     "Protection",
+    "RecoveredKey",
     "RequestTemplate",
     "Revoked",
     "RootCaUpdate",
@@ -47,6 +48,19 @@ class Protection:
 
 
 Protection.__init__ = initializer(Protection)  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecoveredKey:
+    """A key that was archived.
+
+    Attributes:
+        certificate: as it was issued; it may have expired or been revoked since.
+        key: its private key.
+    """
+
+    certificate: x509.Certificate
+    key: PrivateKey = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,7 +34,8 @@ from opensslcmp.client.operations import (
 )
 from opensslcmp.client.pending import Pending
 from opensslcmp.client.possession import Proof
-from opensslcmp.client.results import Info, Issued, RequestTemplate, Revoked, RootCaUpdate
+from opensslcmp.client.recovery import recover_keys
+from opensslcmp.client.results import Info, Issued, RecoveredKey, RequestTemplate, Revoked, RootCaUpdate
 from opensslcmp.client.several import enroll_several
 from opensslcmp.credentials import CertificateSource, Credential, KeySource
 from opensslcmp.enums import RevocationReason
@@ -110,6 +111,7 @@ class Session:
         token: str | None = None,
         controls: Iterable[AttributeTypeAndValue] = (),
         reg_info: Iterable[AttributeTypeAndValue] = (),
+        archive: CertificateSource | bool = False,
         proof: Proof | None = None,
         implicit_confirm: bool | None = None,
         confirm: Confirm | None = None,
@@ -131,6 +133,8 @@ class Session:
             profile: certProfile, as the server names it.
             token: one-time registration token (RFC 4211, 6.1).
             controls, reg_info: what else the request says (RFC 4211, 6 and 7), as ``opensslcmp.asn1.controls`` makes it.
+            archive: certificate (of an escrow) that our private key is sealed to, for ``recover_keys``; True for a key that
+                the server makes.
             proof: of possession of the key, by default what the context says, or ``indirect`` for a key that does not sign:
                 ``signature``; ``indirect``, the certificate comes encrypted to the key; ``challenge``, a number does before
                 anything is issued; ``raVerified``, which is for registration authorities.
@@ -159,6 +163,7 @@ class Session:
             token=token,
             controls=controls,
             reg_info=reg_info,
+            archive=archive,
             proof=proof,
             implicit_confirm=implicit_confirm,
             confirm=confirm,
@@ -411,6 +416,30 @@ class Session:
             self._waits, self.context, certificate, issuer=issuer, serial_number=serial_number, reason=reason, wait=wait
         )
         return cast("Revoked | Pending", self._bound(result))
+
+    def recover_keys(
+        self,
+        certificate: CertificateSource | None = None,
+        *,
+        issuer: NameSource | None = None,
+        serial_number: int | None = None,
+        subject: NameSource | None = None,
+    ) -> tuple[RecoveredKey, ...]:
+        """Archived private keys of ours, the newest first, each with its certificate (krr).
+
+        Args:
+            certificate: whose key is wanted, or name it by ``issuer`` and ``serial_number``; a registration authority names
+                one. By default all that the server has for our credential.
+            subject: keys of this subject only.
+
+        Raises:
+            Rejected: badCertID, there is none that is ours.
+
+        Source: RFC 9810, 5.3.7 and 5.3.8.
+        """
+        return recover_keys(
+            self._waits, self.context, certificate, issuer=issuer, serial_number=serial_number, subject=subject
+        )
 
     @overload
     def request_info(

@@ -349,7 +349,7 @@ class AuditLog:
 
 
 def _changed(event: Event) -> bool:
-    return bool(event.issued or event.confirmed or event.revoked or event.released)
+    return bool(event.issued or event.confirmed or event.revoked or event.released or event.recovered)
 
 
 def _text(value: str | bytes) -> str:
@@ -417,7 +417,7 @@ def audit_line(event: Event, number: int) -> bytes:
         values["failures"] = [failure.text for failure in failures]
     if reasons := event.reasons:
         values["reasons"] = [_text(reason) for reason in reasons[:20]]
-    for name in ("issued", "confirmed", "revoked", "released"):
+    for name in ("issued", "confirmed", "revoked", "released", "recovered"):
         if serials := getattr(event, name):
             values[name] = [f"{serial:x}" for serial in serials]
     values["seconds"] = round(event.seconds, 6)

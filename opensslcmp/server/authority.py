@@ -113,6 +113,7 @@ class Issued:
         ca_certificates: DER of root certificates for caPubs; sent only in an ip under a MAC.
         changes: what differs from what was asked, for people; some make the status grantedWithMods.
         private_key: of a key that was made for the requester: the field privateKey, sealed (``key_generation``).
+        archived_key: PKCS #8 of a key that is to be archived (``escrow``).
     """
 
     certificate: bytes = field(repr=False)
@@ -120,6 +121,7 @@ class Issued:
     ca_certificates: tuple[bytes, ...] = field(default=(), repr=False)
     changes: tuple[str, ...] = ()
     private_key: bytes = field(default=b"", repr=False)
+    archived_key: bytes | None = field(default=None, repr=False)
 
 
 Issued.__init__ = initializer(Issued)  # type: ignore[method-assign]

@@ -48,6 +48,7 @@ from opensslcmp.server.approval import Approval
 from opensslcmp.server.authority import CertificateRequest, InfoRequest, Issued, RevocationRequest
 from opensslcmp.server.crl import CRLIssuer
 from opensslcmp.server.cross import CrossProfile
+from opensslcmp.server.escrow import Escrow
 from opensslcmp.server.events import Observer
 from opensslcmp.server.files import write_new
 from opensslcmp.server.generations import Generation, generations_in, pem_of, self_signed, serial_number, url_of
@@ -59,7 +60,13 @@ from opensslcmp.server.responder import Responder
 from opensslcmp.server.revocation import alter
 from opensslcmp.server.rules import ValidationProfile
 from opensslcmp.server.secret_book import Sealer, SecretBook
-from opensslcmp.server.settings import KeyGenerationSettings, RuleSettings, Settings, profiles_everywhere
+from opensslcmp.server.settings import (
+    KeyGenerationSettings,
+    KeyRecoverySettings,
+    RuleSettings,
+    Settings,
+    profiles_everywhere,
+)
 from opensslcmp.server.store import (
     CertificateRecord,
     Change,
@@ -187,6 +194,7 @@ class CA:
         crl_url: str | None = None,
         issuer_url: str | None = None,
         key_generation: bool = False,
+        key_recovery: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> CA:
         """A new CA with a self-signed certificate, in a directory that is made when it is not there.
@@ -198,6 +206,8 @@ class CA:
             profiles, crl_days, clock: as for ``open``.
             crl_url, issuer_url: where its CRL and its certificate are going to be had, for the certificates it issues.
             key_generation: makes ``kga.pem`` and ``kga.key`` too, with which it generates keys for who asks for one.
+            key_recovery: makes ``escrow.pem`` and ``escrow.key`` too, with which it archives keys, and what ``key_generation``
+                makes, with which it gives them back.
 
         Raises:
             FileExistsError: there is a CA already.
@@ -212,8 +222,10 @@ class CA:
         settings = Settings(crl_url=crl_url, issuer_url=issuer_url).text()
         if key_generation:
             settings += "\n[key_generation]\nenabled = true\n"
+        if key_recovery:
+            settings += "\n[key_recovery]\nenabled = true\n"
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for existing in ("ca.pem", "ca.key", "ca.db", "vault.key", "opensslcmp.toml", "kga.pem", "kga.key"):
+        for existing in ("ca.pem", "ca.key", "ca.db", "vault.key", "opensslcmp.toml", *_MADE):
             if (place / existing).exists():
                 raise FileExistsError(f"{place / existing} is there already")
         if isinstance(key, str) and not key.startswith(("pkcs11:", "file:")):
@@ -226,8 +238,12 @@ class CA:
         Vault.create(place / "vault.key")
         if settings:
             write_new(place / "opensslcmp.toml", settings.encode(), mode=0o644)
-        if key_generation:
-            _make_key_generator(place, certificate, private, days)
+        if key_generation or key_recovery:
+            profile = IssuingProfile(validity_days=days, max_validity_days=days, extended_key_usage=("cmKGA",))
+            _make_own(place, "kga", "key generation", profile, certificate, private)
+        if key_recovery:
+            profile = IssuingProfile(validity_days=days, max_validity_days=days, key_usage=("keyAgreement",))
+            _make_own(place, "escrow", "key recovery", profile, certificate, private)
         source = None if (place / "ca.key").exists() else private
         result = cls.open(place, key=source, profiles=profiles, crl_days=crl_days, clock=clock)
         result.crl()
@@ -579,6 +595,7 @@ def open_responder(
     is_open: Callable[[], bool] | None = None,
     throttle: Throttle | None = None,
     key_generator: KeyGenerator | None = None,
+    escrow: Escrow | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Responder:
     """A Responder for the CA in a directory, as its ``opensslcmp.toml`` says. Close it when done.
@@ -602,6 +619,7 @@ def open_responder(
         policy: who may ask, beside what the file says.
         throttle: in place of one by ``[limits.rate]``.
         key_generator: in place of one by ``[key_generation]``.
+        escrow: in place of one by ``[key_recovery]``.
 
     Raises:
         FileNotFoundError, OpenSSLError, ValueError: as ``CA.open``; no such profile.
@@ -629,6 +647,9 @@ def open_responder(
             signer = Signer(own, PrivateKey.load(said.signer_key, opens), chain)
         if key_generator is None and settings.key_generation.enabled:
             key_generator = _key_generator(Path(directory), settings.key_generation, signer or ca.signer)
+        if escrow is None and settings.key_recovery.enabled:
+            packager = key_generator or _key_generator(Path(directory), settings.key_generation, signer or ca.signer)
+            escrow = _escrow(Path(directory), settings.key_recovery, packager)
         return Responder(
             Approval(ca, ca.store) if (said.approval == "manual" if approval is None else approval) else ca,
             ca.store,
@@ -653,6 +674,7 @@ def open_responder(
             retention_seconds=said.retention_seconds,
             observe=observe,
             key_generator=key_generator,
+            escrow=escrow,
             is_open=is_open,
             clock=clock,
         )
@@ -662,14 +684,16 @@ def open_responder(
         raise
 
 
-def _make_key_generator(place: Path, certificate: bytes, key: PrivateKey, days: float) -> None:
-    """Write ``kga.pem`` and ``kga.key``: a certificate with id-kp-cmKGA by the CA (RFC 9810, 4.5)."""
+_MADE = ("kga.pem", "kga.key", "escrow.pem", "escrow.key")
+
+
+def _make_own(place: Path, stem: str, unit: str, profile: IssuingProfile, certificate: bytes, key: PrivateKey) -> None:
+    """Write a key, and a certificate for it by the CA: such as one with id-kp-cmKGA (RFC 9810, 4.5)."""
     from opensslcmp.server.memory import MemoryStore
 
-    profile = IssuingProfile(validity_days=days, max_validity_days=days, extended_key_usage=("cmKGA",))
     ca = CA(certificate, key, MemoryStore(), Vault(place / "vault.key"), profiles=(profile,))
     own = PrivateKey.generate("ec:P-256")
-    name = x509.Name([*decode(x509.Name, facts(certificate).subject), _attribute("key generation")])
+    name = x509.Name([*decode(x509.Name, facts(certificate).subject), _attribute(unit)])
     issued = ca.issue(
         CertificateRequest(
             kind=BodyType.CR,
@@ -680,8 +704,8 @@ def _make_key_generator(place: Path, certificate: bytes, key: PrivateKey, days: 
             transaction_id=b"",
         )
     )
-    write_new(place / "kga.key", own.to_pem())
-    write_new(place / "kga.pem", pem_of([issued.certificate, certificate]), mode=0o644)
+    write_new(place / f"{stem}.key", own.to_pem())
+    write_new(place / f"{stem}.pem", pem_of([issued.certificate, certificate]), mode=0o644)
 
 
 def _attribute(text: str) -> x509.NameAttribute[str]:
@@ -709,6 +733,17 @@ def _key_generator(place: Path, said: KeyGenerationSettings, signer: Signer) -> 
     )
 
 
+def _escrow(place: Path, said: KeyRecoverySettings, packager: KeyGenerator) -> Escrow:
+    """As the table [key_recovery] says.
+
+    Raises:
+        FileNotFoundError, OpenSSLError, ValueError: its certificate or key does not load.
+    """
+    certificate = (said.certificate.certificates if said.certificate else load_certificates(place / "escrow.pem"))[0]
+    key = PrivateKey.load(said.key or place / "escrow.key", _first_line(said.key_password_file))
+    return Escrow(certificate, key, packager, always=said.archive_generated == "all")
+
+
 def _first_line(path: Path | None) -> bytes | None:
     """A password in a file of its own; None when none is named.
 
@@ -719,12 +754,14 @@ def _first_line(path: Path | None) -> bytes | None:
 
 
 def _knowledge_in(place: Path, generations: Iterable[Generation]) -> Knowledge:
-    """From ``encryption.pem``, ``root-update.pem`` and the generations of the key, where they are.
+    """From ``encryption.pem`` (or ``escrow.pem``), ``root-update.pem`` and the generations of the key, where they are.
 
     Raises:
         ValueError: the certificates of the root's update do not fit together.
     """
     encryption, update = place / "encryption.pem", place / "root-update.pem"
+    if not encryption.exists():
+        encryption = place / "escrow.pem"  # RFC 9810, 5.3.19.1: keys for an escrow are encrypted with it
     updates = [RootUpdate.of(load_certificates(update))] if update.exists() else []
     updates += [each.update for each in generations if each.update is not None]
     return Knowledge(

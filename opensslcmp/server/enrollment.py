@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TypeAlias
@@ -38,6 +39,7 @@ from opensslcmp.asn1 import (
     structure,
     wrap,
 )
+from opensslcmp.asn1.controls import ArchiveOptions, Controls
 from opensslcmp.context.protection import ProtectionKind
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, Rejected
@@ -210,7 +212,9 @@ def _answer(turn: Turn, message: Message, wishes: list[Wish]) -> Answer:
     state = CertificateState.VALID if implicit else CertificateState.UNCONFIRMED
     for wish, outcome in outcomes:
         if isinstance(outcome, Issued):
-            _accept(turn, message, wish, outcome, state)
+            record = _accept(turn, message, wish, outcome, state)
+            if check.escrow is not None and outcome.archived_key is not None:
+                turn.change.archived += (check.escrow.archive(record, outcome.archived_key),)
             status, response = _granted(wish, outcome, message.header.pvno)
             chain.update(dict.fromkeys(outcome.chain))
             roots.update(dict.fromkeys(outcome.ca_certificates))
@@ -345,12 +349,26 @@ def _decide(turn: Turn, message: Message, wish: Wish, pending: bytes | None) -> 
         implicit_confirm=_may_waive(turn, message, [wish]),
         message=message.der,
     )
+    escrow = check.escrow
+    options = None if escrow is None or wish.message is None else _archive_options(wish.message)
     if generator is None or made is None:
-        return authority.issue(request)
+        sent = None if escrow is None else escrow.sent(options, public_key)
+        outcome = authority.issue(request)
+        return replace(outcome, archived_key=sent) if sent is not None and isinstance(outcome, Issued) else outcome
     recipient = central_key_recipient(check)
     if recipient is None:  # whatever the profile says: there is nobody to seal it for
         raise Rejected(FailureInfo.NOT_AUTHORIZED, "there is nobody to seal the key for")
-    return generator.deliver(authority.issue(request), made, recipient)
+    outcome = generator.deliver(authority.issue(request), made, recipient)
+    if escrow is not None and isinstance(outcome, Issued) and escrow.wants(options):
+        outcome = replace(outcome, archived_key=made.to_pkcs8())
+    return outcome
+
+
+def _archive_options(request: CertReqMsg) -> ArchiveOptions | None:
+    try:
+        return Controls.of(request).archive
+    except ValueError as error:
+        raise Rejected(FailureInfo.BAD_DATA_FORMAT, f"controls that do not decode: {error}") from None
 
 
 def _kind_of_key(check: Check) -> str:
@@ -369,7 +387,7 @@ def _key_and_subject(public_key: bytes, subject: bytes) -> bytes:
     return hashlib.sha256(public_key + subject).digest()
 
 
-def _accept(turn: Turn, message: Message, wish: Wish, issued: Issued, state: CertificateState) -> None:
+def _accept(turn: Turn, message: Message, wish: Wish, issued: Issued, state: CertificateState) -> CertificateRecord:
     """Write down a certificate."""
     serial_number, issuer, not_after, subject, public_key = outline(issued.certificate)
     signer = turn.check.signer
@@ -393,6 +411,7 @@ def _accept(turn: Turn, message: Message, wish: Wish, issued: Issued, state: Cer
         if step not in turn.change.states:  # once for all certificates that take its place
             turn.change.states.append(step)
     turn.issued += ((wish.request_id, record.key),)
+    return record
 
 
 # -- certConf ------------------------------------------------------------------------------------------------------

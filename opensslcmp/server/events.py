@@ -58,6 +58,7 @@ class Event:
         ra: the requester is an authorised registration authority.
         statuses: PKIStatusInfo of the answer, one for each request; one of an error.
         issued, confirmed, revoked, released: serial numbers of certificates that changed so.
+        recovered: serial numbers of certificates whose archived keys were given back.
         seconds: from the message to its answer, on the wall.
         verify_seconds, decide_seconds, store_seconds: of these, until the protection was verified, until the answer was
             made, and for the commit; 0 where it did not come to that.
@@ -78,6 +79,7 @@ class Event:
     confirmed: tuple[int, ...] = ()
     revoked: tuple[int, ...] = ()
     released: tuple[int, ...] = ()
+    recovered: tuple[int, ...] = ()
     seconds: float = 0.0
     verify_seconds: float = 0.0
     decide_seconds: float = 0.0

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from opensslcmp.server.store import (
     Application,
+    ArchivedKey,
     CertificateRecord,
     CertificateSearch,
     CertificateState,
@@ -50,6 +51,7 @@ class MemoryStore:
         self._open_total = 0
         self._certificates: dict[bytes, CertificateRecord] = {}
         self._by_key: dict[bytes, list[bytes]] = {}
+        self._archived: dict[bytes, ArchivedKey] = {}
         self._revocations: dict[bytes, Revocation] = {}
         self._revision = 0
         self._applications: dict[str, Application] = {}
@@ -107,6 +109,8 @@ class MemoryStore:
         for record in change.certificates:
             self._certificates[record.key] = record
             self._by_key.setdefault(record.key_and_subject, []).append(record.key)
+        for each in change.archived:
+            self._archived[each.key] = each
         for key, _, state in change.states:
             self._certificates[key] = replace(self._certificates[key], state=state)
         for key in change.released:
@@ -159,6 +163,11 @@ class MemoryStore:
     def successors(self, key: bytes) -> list[CertificateRecord]:
         """As ``Store.successors``."""
         return [record for record in self.every_certificate() if record.updates == key]
+
+    def archived(self, identity: bytes) -> list[ArchivedKey]:
+        """As ``Store.archived``."""
+        with self._lock:
+            return [each for _, each in sorted(self._archived.items()) if each.identity == identity]
 
     def every_certificate(self) -> Iterator[CertificateRecord]:
         """As ``Store.every_certificate``."""

@@ -21,6 +21,7 @@ from opensslcmp.server.schema import APPLICATIONS, REVISION
 from opensslcmp.server.statements import Prepared, Statements
 from opensslcmp.server.store import (
     Application,
+    ArchivedKey,
     CertificateRecord,
     CertificateSearch,
     CertificateState,
@@ -168,6 +169,14 @@ class RelationalStore(ABC):
             (sql.add_answer, [_answer_values(each) for each in changes if not _is_kept(each)]),
             (sql.add_certificate, [_record_values(record) for each in changes for record in each.certificates]),
             (
+                sql.add_archived,
+                [
+                    {"key": kept.key, "identity": kept.identity, "sealed": kept.sealed}
+                    for each in changes
+                    for kept in each.archived
+                ],
+            ),
+            (
                 sql.change_state,
                 [
                     {"which": key, "expected": int(expected), "new": int(state)}
@@ -249,6 +258,11 @@ class RelationalStore(ABC):
     def successors(self, key: bytes) -> list[CertificateRecord]:
         """As ``Store.successors``."""
         return [_record(row) for row in self._rows(self._sql.get_successors, which=key)]
+
+    def archived(self, identity: bytes) -> list[ArchivedKey]:
+        """As ``Store.archived``."""
+        rows = self._rows(self._sql.get_archived, which=identity)
+        return [ArchivedKey(key=row[0], identity=row[1], sealed=row[2]) for row in rows]
 
     def every_certificate(self) -> Iterator[CertificateRecord]:
         """As ``Store.every_certificate``; a page at a time, so neither memory nor a transaction grows with it."""

@@ -75,6 +75,7 @@ from opensslcmp.server.announcements import Ears, Unheard
 from opensslcmp.server.authority import Authority, Publisher
 from opensslcmp.server.delay import Handler, poll
 from opensslcmp.server.enrollment import confirm, enroll
+from opensslcmp.server.escrow import Escrow
 from opensslcmp.server.events import Decision, Event, Observer, decision_of
 from opensslcmp.server.information import inform
 from opensslcmp.server.kem import Agreements, asks_for_ciphertext
@@ -83,6 +84,7 @@ from opensslcmp.server.nested import unwrap_nested
 from opensslcmp.server.peer import Peer
 from opensslcmp.server.policy import LabelPolicy, Policy, Question, ask
 from opensslcmp.server.possession import proven
+from opensslcmp.server.recovery import recover
 from opensslcmp.server.revocation import revoke
 from opensslcmp.server.rules import (
     ACCEPTED,
@@ -227,6 +229,7 @@ class Responder:
         announcements: who may announce something here, and who is told; None: nobody, and announcements are refused as
             any message is that is not for a server.
         key_generator: makes keys for who asks for one; None: nobody gets any.
+        escrow: archives keys and gives them back to who asks (krr); None: nothing is archived, and a krr is refused.
         is_open: asked before each message; while it says False, all of them get systemUnavail, and nothing is done.
         clock: seconds since 1970.
 
@@ -264,11 +267,13 @@ class Responder:
         throttle: Throttle | None = None,
         announcements: Ears | None = None,
         key_generator: KeyGenerator | None = None,
+        escrow: Escrow | None = None,
         is_open: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.authority = authority
         self._key_generator = key_generator
+        self._escrow = escrow
         self.store = store
         self.profile = profile
         self.trust = trust
@@ -281,6 +286,8 @@ class Responder:
         self._cross_certification = cross_certification
         self._ears = announcements
         self._accept = ACCEPTED if cross_certification is not None else ACCEPTED - {BodyType.CCR}
+        if escrow is None:
+            self._accept -= {BodyType.KRR}
         if announcements is not None:
             self._accept |= ANNOUNCEMENTS
         self._signer = protector_for(signer)
@@ -528,6 +535,7 @@ class Responder:
             outer=outside.verified,
             batched=outside.batched,
             key_generator=self._key_generator,
+            escrow=self._escrow,
             proofs=self._proofs,
         )
         change = Change(transaction=_NOTHING, previous=way.transaction, request_hash=request_hash, now=now)
@@ -821,6 +829,8 @@ class Responder:
                 raise BadMessage(FailureInfo.TRANSACTION_ID_IN_USE, "this transactionID is in use")
             if body_type is BodyType.RR:
                 return revoke(turn)
+            if body_type is BodyType.KRR:
+                return recover(turn)
             return inform(turn) if body_type is BodyType.GENM else enroll(turn)
         self._follow(turn.check)
         try:
@@ -1074,6 +1084,7 @@ class _Changes(TypedDict, total=False):
     confirmed: tuple[int, ...]
     revoked: tuple[int, ...]
     released: tuple[int, ...]
+    recovered: tuple[int, ...]
 
 
 def _changes(turn: Turn) -> _Changes:
@@ -1090,6 +1101,7 @@ def _changes(turn: Turn) -> _Changes:
         "confirmed": tuple(confirmed),
         "revoked": tuple(each.serial_number for each in change.revocations),
         "released": tuple(released),
+        "recovered": turn.recovered,
     }
 
 

@@ -49,6 +49,7 @@ from opensslcmp.asn1 import (
     oids,
     read_header,
 )
+from opensslcmp.asn1.controls import Controls
 from opensslcmp.client.announcements import ANNOUNCEMENTS
 from opensslcmp.context.certificates import facts, same_name
 from opensslcmp.context.cms import PasswordRecipient, Recipient
@@ -57,6 +58,7 @@ from opensslcmp.context.keys import signature_algorithm, verify_signature
 from opensslcmp.context.protection import ProtectionKind, Verified, verify_public_key_mac
 from opensslcmp.enums import BodyType, FailureInfo, PKIStatus, RevocationReason
 from opensslcmp.errors import BadMessage, ProtectionError, Rejected
+from opensslcmp.server.escrow import Escrow
 from opensslcmp.server.kem import Agreement
 from opensslcmp.server.key_generation import KeyGenerator
 from opensslcmp.server.peer import Peer
@@ -104,7 +106,8 @@ B = BodyType
 _CROSS = frozenset((B.CCR,))
 REQUESTS = frozenset((B.IR, B.CR, B.KUR, B.P10CR)) | _CROSS
 CRMF = frozenset((B.IR, B.CR, B.KUR)) | _CROSS
-OPENING = REQUESTS | {B.RR, B.GENM}
+OPENING = REQUESTS | {B.RR, B.GENM, B.KRR}
+_RECOVERY = frozenset((B.KRR,))
 FOLLOW_UP = frozenset((B.CERT_CONF, B.POLL_REQ, B.POPDECR, B.ERROR))
 ACCEPTED = OPENING | FOLLOW_UP | {B.NESTED}
 _EVERY = ACCEPTED | ANNOUNCEMENTS
@@ -133,6 +136,7 @@ class Stage(IntEnum):
     INFO = 9
     NESTED = 10
     PROVE = 11
+    RECOVER = 12
 
 
 @dataclass(slots=True)
@@ -215,6 +219,8 @@ class Check:
         kem_question: it asks for a KEM ciphertext, to protect what follows with.
         agreement: what was encapsulated to the requester of a message with a KEM-based MAC.
         key_generator: makes keys for who asks for one; None: nobody gets any.
+        escrow: archives keys and gives them back; None: nothing is archived.
+        recovery: the request in a krr.
     """
 
     message: Message
@@ -254,6 +260,8 @@ class Check:
     kem_question: bool = False
     agreement: Agreement | None = None
     key_generator: KeyGenerator | None = None
+    escrow: Escrow | None = None
+    recovery: CertReqMsg | None = None
 
     @property
     def begun(self) -> Transaction:
@@ -566,7 +574,7 @@ def signer_is_confirmed(check: Check) -> str | None:
     return "the signer's certificate is not confirmed yet"
 
 
-@_rule(Stage.REQUESTER, F.NOT_AUTHORIZED, "RFC 9810, 5.1.3.1", bodies=REQUESTS)
+@_rule(Stage.REQUESTER, F.NOT_AUTHORIZED, "RFC 9810, 5.1.3.1", bodies=REQUESTS | _RECOVERY)
 def secret_is_not_used_up(check: Check) -> str | None:
     """A single-use secret is used once."""
     if check.secret is None or not check.secret.single_use or check.secret.used_at is None:
@@ -746,6 +754,19 @@ def central_key_recipient(check: Check) -> Recipient | PasswordRecipient | None:
         return None
     secret = check.secret.value if check.secret is not None else None
     return check.key_generator.recipient(check.verified, secret)
+
+
+@_rule(Stage.REQUEST, F.BAD_POP, "RFC 4211, 6.4", bodies=CRMF - _CROSS)
+def key_to_archive_is_that_of_the_request(check: Check) -> str | None:
+    """Where keys are archived: encryptedPrivKey opens for the escrow, and is the private key of the template's public key."""
+    if check.escrow is None or check.request.message is None:
+        return None
+    try:
+        options = Controls.of(check.request.message).archive
+        check.escrow.sent(options, check.request.public_key or b"")
+    except (Rejected, ValueError):
+        return "the key to archive does not open, or is not that of the request"
+    return None
 
 
 @_rule(Stage.REQUEST, F.BAD_CERT_TEMPLATE, "RFC 9483, 4.1.1; RFC 9810, 5.2.1", bodies=REQUESTS - _CROSS)
@@ -1527,6 +1548,51 @@ def batched_nonces_differ(check: Check) -> str | None:
     if adds_protection(check) or len(set(nonces)) == len(nonces):
         return None
     return "the same senderNonce twice in a batch"
+
+
+# -- key recovery --------------------------------------------------------------------------------------------------
+
+
+def recovery_recipient(check: Check) -> Recipient | PasswordRecipient | None:
+    """For whom recovered keys are sealed; None: the credential cannot receive any."""
+    if check.escrow is None:
+        return None
+    return check.escrow.recipient(check.verified, check.secret.value if check.secret is not None else None)
+
+
+@_rule(Stage.RECOVER, F.BAD_REQUEST, "RFC 9810, 5.3.7", bodies=_RECOVERY)
+def recovery_is_one_request(check: Check) -> str | None:
+    """A krr has one CertReqMsg: krp has one status."""
+    return None if check.wishes == 1 else "a krr is one request"
+
+
+@_rule(Stage.RECOVER, F.BAD_REQUEST, "RFC 9810, 5.3.8 and 7", bodies=_RECOVERY)
+def recovery_needs_version_3(check: Check) -> str | None:
+    """Who asks for archived keys says pvno 3, since they come in EnvelopedData."""
+    return "recovered keys need pvno 3" if check.message.header.pvno < 3 else None
+
+
+@_rule(Stage.RECOVER, F.NOT_AUTHORIZED, "RFC 9810, 5.2.2", bodies=_RECOVERY)
+def recovered_key_can_be_received(check: Check) -> str | None:
+    """Who asks has a secret, or a certificate whose keyUsage allows keyEncipherment or keyAgreement."""
+    return "this credential cannot receive a private key" if recovery_recipient(check) is None else None
+
+
+@_rule(Stage.RECOVER, F.BAD_CERT_TEMPLATE, "RFC 9810, 5.3.7", bodies=_RECOVERY)
+def recovery_asks_for_no_certificate(check: Check) -> str | None:
+    """The template says which keys are sought, and no proof asks for a new signature certificate, which is not issued."""
+    there = check.recovery is not None and check.recovery.popo is not None
+    return "no new signature certificate comes with recovered keys; ask for it by ir or cr" if there else None
+
+
+@_rule(Stage.RECOVER, F.BAD_CERT_TEMPLATE, "RFC 9810, 5.3.7", bodies=_RECOVERY)
+def recovery_for_others_names_the_certificate(check: Check) -> str | None:
+    """A registration authority names the certificate by issuer and serialNumber."""
+    if not check.ra or check.recovery is None:
+        return None
+    template = check.recovery.cert_req.cert_template
+    named = template.issuer is not None and template.serial_number is not None
+    return None if named else "issuer and serialNumber are needed to recover the key of somebody else"
 
 
 # -- profiles ------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from opensslcmp.server.store import CertificateState, TransactionState
 __all__ = [
     "ANSWERS",
     "APPLICATIONS",
+    "ARCHIVED_KEYS",
     "CERTIFICATES",
     "IS_CLOSED",
     "IS_OPEN",
@@ -49,7 +50,7 @@ __all__ = [
     "migrate",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 REVISION = "revocations"
 """The name of the number that counts what changes the revocations."""
@@ -113,6 +114,13 @@ _is_update = CERTIFICATES.c.updates.is_not(None)
 Index("certificates_issued", CERTIFICATES.c.issued_at, CERTIFICATES.c.key)
 Index("certificates_not_after", CERTIFICATES.c.not_after)
 Index("certificates_updates", CERTIFICATES.c.updates, sqlite_where=_is_update, postgresql_where=_is_update)
+ARCHIVED_KEYS = Table(
+    "archived_keys",
+    METADATA,
+    Column("key", LargeBinary, primary_key=True),
+    Column("identity", LargeBinary, nullable=False, index=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
 REVOCATIONS = Table(
     "revocations",
     METADATA,
@@ -187,6 +195,11 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
     4: (
         "ALTER TABLE transactions ADD COLUMN answers @BINARY@ DEFAULT '' NOT NULL",
         "DROP INDEX transactions_deadline",
+    ),
+    5: (
+        "CREATE TABLE archived_keys (key @BINARY@ NOT NULL, identity @BINARY@ NOT NULL, sealed @BINARY@ NOT NULL, "
+        "PRIMARY KEY (key))",
+        "CREATE INDEX ix_archived_keys_identity ON archived_keys (identity)",
     ),
 }
 """By the version that they lead to, from the one before. What stands here is never changed once it was released.

@@ -36,6 +36,7 @@ __all__ = [
     "CertificateFile",
     "KeyGenerationSettings",
     "KeyPlace",
+    "KeyRecoverySettings",
     "LabelSettings",
     "LimitSettings",
     "ListedCertificate",
@@ -294,6 +295,30 @@ class KeyGenerationSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeyRecoverySettings:
+    """Private keys that are archived for who may lose them, and given back to who asks (krr); none unless ``enabled``.
+
+    Attributes:
+        enabled: archive keys and give them back. What is given back is signed as ``[key_generation]`` says.
+        certificate: PEM file with the certificate that keys are sealed to; by default ``escrow.pem``, which
+            ``opensslcmp ca init --escrow`` makes.
+        key: its private key: a path or a URI; by default ``escrow.key``.
+        key_password_file: file whose first line opens ``key``.
+        archive_generated: of the keys that the server makes, archive those for which that is ``asked``, or ``all``.
+    """
+
+    enabled: bool = False
+    certificate: CertificateFile | None = None
+    key: KeyPlace | None = None
+    key_password_file: Path | None = None
+    archive_generated: Literal["asked", "all"] = "asked"
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise WrongValue("is needed beside the other", "certificate" if self.certificate is None else "key")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AuthorisationSettings(Authorisation):
     """Who may ask, and who may ask for others. An empty list says nothing.
 
@@ -355,6 +380,7 @@ class Settings:
         metrics: whether and where there are metrics.
         transfers: ways beside HTTP by which messages come.
         key_generation: keys that are made for who asks for one.
+        key_recovery: keys that are archived, and given back.
         announce: who is told of revocations, CRLs and new keys without asking.
 
     Raises:
@@ -377,6 +403,7 @@ class Settings:
     metrics: MetricsSettings = MetricsSettings()  # noqa: RUF009 -- immutable
     transfers: TransferSettings = TransferSettings()  # noqa: RUF009 -- immutable
     key_generation: KeyGenerationSettings = KeyGenerationSettings()
+    key_recovery: KeyRecoverySettings = KeyRecoverySettings()
     announce: AnnounceSettings = AnnounceSettings()  # noqa: RUF009 -- immutable
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from opensslcmp.server.schema import (
     ANSWERS,
     APPLICATIONS,
+    ARCHIVED_KEYS,
     CERTIFICATES,
     IS_CLOSED,
     IS_OPEN,
@@ -80,6 +81,7 @@ class Statements:
 
         t, a, c, r = TRANSACTIONS, ANSWERS, CERTIFICATES, REVOCATIONS
         s, n, o, p = SECRETS, NUMBERS, APPLICATIONS, PUBLICATIONS
+        k = ARCHIVED_KEYS
         self.look = prepared(select(t).where(t.c.transaction_id == bindparam("id")))
         self.get_answer = prepared(
             select(a.c.response).where(
@@ -100,6 +102,8 @@ class Statements:
         )
         self.add_answer = prepared(insert(a))
         self.add_certificate = prepared(insert(c))
+        self.add_archived = prepared(insert(k))
+        self.get_archived = prepared(select(k).where(k.c.identity == bindparam("which")).order_by(k.c.key))
         self.change_state = prepared(
             update(c)
             .where(c.c.key == bindparam("which"), c.c.state == bindparam("expected"))

@@ -22,6 +22,7 @@ from opensslcmp.enums import BodyType, RevocationReason
 
 __all__ = [
     "Application",
+    "ArchivedKey",
     "CertificateRecord",
     "CertificateSearch",
     "CertificateState",
@@ -132,6 +133,20 @@ class CertificateRecord:
     issued_at: float
     not_after: float
     updates: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchivedKey:
+    """The private key of a certificate, sealed, so that the store alone gives it away to nobody (``escrow``).
+
+    Attributes:
+        key: of the certificate.
+        identity: of the credential that it was issued to.
+    """
+
+    key: bytes
+    identity: bytes
+    sealed: bytes = field(repr=False)
 
 
 # Made for every message, so it is worth the microsecond (asn1.initializer).
@@ -262,6 +277,7 @@ class Change:
         revocations: new ones.
         released: keys of certificates whose revocation is taken back, or takes another's place by ``revocations``.
         most_open: of this credential, this one included when it is new; more is a conflict.
+        archived: private keys of new certificates.
         secret_used: reference of a single-use secret that is used up by this, not used before.
     """
 
@@ -273,6 +289,7 @@ class Change:
     states: list[tuple[bytes, CertificateState, CertificateState]] = field(default_factory=list)
     revocations: list[Revocation] = field(default_factory=list)
     released: list[bytes] = field(default_factory=list)
+    archived: tuple[ArchivedKey, ...] = ()
     secret_used: bytes | None = None
     most_open: int | None = None
     now: float = 0.0
@@ -338,6 +355,9 @@ class Store(Protocol):
 
     def successors(self, key: bytes) -> list[CertificateRecord]:
         """The certificates that were to take the place of this one, in the order of their issue."""
+
+    def archived(self, identity: bytes) -> list[ArchivedKey]:
+        """Private keys of certificates that were issued to this credential, in the order of their certificates' keys."""
 
     def every_certificate(self) -> Iterator[CertificateRecord]:
         """All of them, in the order of their issue; those that come meanwhile may be missing."""

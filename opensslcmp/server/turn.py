@@ -58,6 +58,7 @@ class Turn:
         label: what the label in the path selects, if there is one.
         sender: of the answer, a GeneralName in DER.
         proven: possession of the keys was proved by a popdecr.
+        recovered: serial numbers of certificates whose archived keys are given back.
         serials: serial numbers by key, of certificates that are confirmed or released; for who looks on.
     """
 
@@ -78,6 +79,7 @@ class Turn:
     label: LabelPolicy | None = None
     sender: bytes = b""
     proven: bool = False
+    recovered: tuple[int, ...] = ()
     serials: dict[bytes, int] = field(default_factory=dict)
 
     @property

@@ -33,6 +33,7 @@ from opensslcmp.server import Responder
 from opensslcmp.server.authority import Pending as Later
 from opensslcmp.transport import InProcess
 from tests.server.device import Device, certificate_of, crmf, csr
+from tests.server.test_recovery import escrow
 from tests.server.world import World, fresh_world
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -117,6 +118,14 @@ def _() -> None:
     own = PrivateKey.generate("ec:P-256")
     certificate = world().device().enroll(own, "CN=old")
     assert session(Signer(certificate, own)).update(generate="ec:P-256").certificate
+
+
+@row("Messages", "krr, krp", "RFC 9810, 5.3.7, 5.3.8")
+def _() -> None:
+    archiving = world().again(escrow=escrow())
+    own = PrivateKey.generate("ec:P-256")
+    session(responder=archiving).enroll("CN=archived", own, archive=escrow().certificate)
+    assert session(responder=archiving).recover_keys(subject="CN=archived")[0].key.public_key_der == own.public_key_der
 
 
 @row("Messages", "rr, rp", "RFC 9810, 5.3.9, 5.3.10")

@@ -81,6 +81,7 @@ def crmf(
     validity: OptionalValidity | None = None,
     old: bytes | None = None,
     popo_sender: bytes = b"0\x00",
+    controls: Sequence[AttributeTypeAndValue] = (),
     **template: Any,
 ) -> CertReqMsg:
     """One CertReqMsg with its proof of possession."""
@@ -91,14 +92,14 @@ def crmf(
         "validity": validity,
     }
     fields.update(template)
-    controls = None
     if old is not None:
         about = facts(old)
         control = CertId(issuer=directory_name(about.issuer), serial_number=about.serial_number)
         controls = [
-            AttributeTypeAndValue(type=x509.ObjectIdentifier(oids.REG_CTRL_OLD_CERT_ID), value=tlv(encode(control)))
+            *controls,
+            AttributeTypeAndValue(type=x509.ObjectIdentifier(oids.REG_CTRL_OLD_CERT_ID), value=tlv(encode(control))),
         ]
-    request = CertRequest(cert_req_id=request_id, cert_template=CertTemplate(**fields), controls=controls)
+    request = CertRequest(cert_req_id=request_id, cert_template=CertTemplate(**fields), controls=list(controls) or None)
     proof: Any = None
     if popo == "signature":
         signer = signing_key or key
@@ -310,6 +311,8 @@ def status_of(answer: Message) -> PKIStatusInfo:
         status: PKIStatusInfo = content.pki_status_info
     elif answer.body_type is BodyType.RP:
         status = content.status[0]
+    elif answer.body_type is BodyType.KRP:
+        status = content.status
     else:
         status = content.response[0].status
     return status

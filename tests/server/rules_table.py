@@ -31,6 +31,7 @@ STAGES = {
     Stage.INFO: "genm",
     Stage.NESTED: "nested",
     Stage.PROVE: "popdecr",
+    Stage.RECOVER: "krr",
 }
 
 _WELL = "test_a_well_behaved_device_passes_under_every_profile"
@@ -40,6 +41,7 @@ _BY_STAGE = {
     Stage.NESTED: "test_protection_is_added_to_a_whole_enrollment",
 }
 _BY_BODY = {
+    frozenset((BodyType.KRR,)): "test_a_key_that_was_sent_is_given_back_to_its_owner",
     frozenset((BodyType.CCR,)): "test_another_ca_gets_a_cross_certificate",
     ANNOUNCEMENTS: "test_each_kind_has_its_hook",
     frozenset((BodyType.NESTED,)): "test_protection_is_added_to_a_whole_enrollment",
@@ -65,6 +67,7 @@ PASSES = {
     "central_key_is_of_a_kind_that_is_made": "test_the_kind_of_the_template_is_made",
     "central_key_can_be_received": "test_an_ec_certificate_receives_it_by_key_agreement",
     "central_key_has_no_proof": "test_a_secret_receives_a_key_by_a_password_recipient",
+    "key_to_archive_is_that_of_the_request": "test_a_key_that_was_sent_is_given_back_to_its_owner",
     "signer_is_recorded": "test_a_certificate_that_is_not_in_the_records_signs_when_it_is_listed_as_an_ras",
     "signer_is_in_force": "test_a_holder_puts_a_certificate_on_hold_and_releases_it",
     "no_update_is_open": "test_an_update_that_is_not_confirmed_leaves_the_old_certificate",

@@ -35,6 +35,7 @@ from opensslcmp.asn1 import (
 )
 from opensslcmp.asn1 import algorithm as identifier
 from opensslcmp.client.announcements import ANNOUNCEMENTS
+from opensslcmp.client.recovery import archive_control
 from opensslcmp.context.certificates import Trust, facts
 from opensslcmp.context.keys import PrivateKey
 from opensslcmp.context.protection import MacProtector
@@ -62,6 +63,7 @@ from tests.server.device import (
     said,
     status_of,
 )
+from tests.server.test_recovery import escrow, krr, own_escrow
 from tests.server.world import Plain, World, other_ca
 
 B, F = BodyType, FailureInfo
@@ -376,6 +378,51 @@ def _(world: World) -> Message:
 @breaks("central_key_has_no_proof", B.IP)
 def _(world: World) -> Message:
     return central(world, popo="signature")
+
+
+@breaks("key_to_archive_is_that_of_the_request", B.IP)
+def _(world: World) -> Message:
+    request = crmf(KEYS[0], controls=[archive_control(KEYS[1], own_escrow()[0], None)])
+    return recovering(world).ask(B.IR, request)
+
+
+def recovering(world: World, device: Device | None = None, **options: Any) -> Device:
+    """A device of a server with an escrow."""
+    device = device or world.device()
+    device.handle = world.again(profile=world.responder.profile, escrow=escrow(), **options).handle
+    return device
+
+
+@breaks("recovery_is_one_request", B.KRP)
+def _(world: World) -> Message:
+    return krr(world, recovering(world), number=2)
+
+
+@breaks("recovery_needs_version_3", B.KRP)
+def _(world: World) -> Message:
+    return krr(world, recovering(world), pvno=2)
+
+
+@breaks("recovered_key_can_be_received", B.KRP)
+def _(world: World) -> Message:
+    device = world.device()
+    certificate = certificate_of(device.ask(B.IR, crmf(KEYS[0]), implicit=True))
+    return krr(world, recovering(world, device.signing(certificate, KEYS[0])))
+
+
+@breaks("recovery_asks_for_no_certificate", B.KRP)
+def _(world: World) -> Message:
+    return krr(world, recovering(world), popo=crmf(KEYS[0]).popo)
+
+
+@breaks("recovery_for_others_names_the_certificate", B.KRP)
+def _(world: World) -> Message:
+    device = world.device()
+    usage = x509.KeyUsage(True, False, False, False, True, False, False, False, False)
+    asked = crmf(KEYS[0], extensions=[extension(usage, critical=True)])
+    certificate = certificate_of(device.ask(B.IR, asked, implicit=True))
+    ras = [facts(certificate).fingerprint]
+    return krr(world, recovering(world, device.signing(certificate, KEYS[0]), registration_authorities=ras))
 
 
 @breaks("key_is_one_that_is_certified", B.IP)
@@ -923,6 +970,7 @@ STILL_REFUSED = {
     "transaction_id_is_there": "there is nothing to remember it by",
     "transaction_id_is_free": "the store has one transaction under a transactionID",
     "transaction_is_known": "there is nothing to follow up",
+    "key_to_archive_is_that_of_the_request": "no other key is archived",
     "cert_profile_is_a_list_of_texts": "nobody knows which profile is meant",
 }
 

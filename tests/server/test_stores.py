@@ -15,6 +15,7 @@ from opensslcmp.server import MemoryStore, SecretBook
 from opensslcmp.server.sqlstore import SQLStore
 from opensslcmp.server.store import (
     Application,
+    ArchivedKey,
     CertificateRecord,
     CertificateSearch,
     CertificateState,
@@ -227,6 +228,17 @@ def test_overdue_transactions_are_found_and_old_ones_forgotten(store: Store) -> 
     assert store.forget(NOW + 100) == 1
     assert store.look(bytes([3]) * 16, b"h") == (None, None)
     assert store.look(bytes([1]) * 16, b"h")[1] == b"r"
+
+
+def test_an_archived_key_is_committed_with_its_certificate_and_found_by_whose_it_is(store: Store) -> None:
+    kept = ArchivedKey(key=record().key, identity=b"mac:x", sealed=b"sealed")
+    store.commit(Change(transaction=transaction(), certificates=[record()], archived=(kept,)))
+    assert store.archived(b"mac:x") == [kept]
+    assert store.archived(b"mac:y") == []
+    again = Change(transaction=transaction(b"\2" * 16), certificates=[record()], archived=(replace(kept, sealed=b"?"),))
+    with pytest.raises(Conflict):
+        store.commit(again)
+    assert store.archived(b"mac:x") == [kept]
 
 
 def test_revocations_are_listed_until_the_certificate_ends(store: Store) -> None:
