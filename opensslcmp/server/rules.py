@@ -95,6 +95,7 @@ __all__ = [
     "names_asked_for",
     "profile_named",
     "reason_of",
+    "recovery_recipient",
     "short_hash",
     "signer_key",
     "wanted_reason",

@@ -235,7 +235,7 @@ def test_an_archived_key_is_committed_with_its_certificate_and_found_by_whose_it
     store.commit(Change(transaction=transaction(), certificates=[record()], archived=(kept,)))
     assert store.archived(b"mac:x") == [kept]
     assert store.archived(b"mac:y") == []
-    again = Change(transaction=transaction(b"\2" * 16), certificates=[record()], archived=(replace(kept, sealed=b"?"),))
+    again = Change(transaction=transaction(2), certificates=[record()], archived=(replace(kept, sealed=b"?"),))
     with pytest.raises(Conflict):
         store.commit(again)
     assert store.archived(b"mac:x") == [kept]
