@@ -128,7 +128,7 @@ def test_every_example_in_the_help_works_when_pasted(tmp_path: Path, monkeypatch
     operator += ["ca secret rotate", "ca answer", "ca backup", "ca restore", "ca rollover", "ca secret remove"]
     decisions = ["ca approve", "ca reject"]  # tests/cli/test_authority.py has something to decide
     registration = ["ra serve", "ra secret"]  # tests/cli/test_ra_serve.py
-    others = ["announce", "listen"]  # tests/cli/test_announce.py
+    others = ["announce", "listen", "recover"]  # tests/cli/test_announce.py, tests/cli/test_recover.py
     assert sorted(order + operator + decisions + registration + others) == sorted(EXAMPLES)
     place, serial = PLACE, ""
     paste("ca init")

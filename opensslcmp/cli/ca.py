@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from opensslcmp.server.http_service import Content
     from opensslcmp.server.settings import Settings
 
-__all__ = ["AsJSON", "Directory", "init", "load_app", "open_ca", "open_settings", "secret", "serve"]
+__all__ = ["AsJSON", "Directory", "init", "load_app", "open_ca", "open_settings", "ready", "secret", "serve"]
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the CA.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Write JSON for machines to stdout.")]

@@ -34,7 +34,7 @@ from opensslcmp.context.enrollment import EnrollmentRequest, build_request
 from opensslcmp.context.keys import algorithm_of
 from opensslcmp.enums import BodyType
 
-__all__ = ["BY_DECRYPTION", "asked_extensions", "is_built_here", "one_request", "request_body"]
+__all__ = ["BY_DECRYPTION", "algorithm_alone", "asked_extensions", "is_built_here", "one_request", "request_body"]
 
 BY_DECRYPTION = {"indirect": 0, "challenge": 1}
 """Proofs of possession by decryption, and their numbers in SubsequentMessage (RFC 9810, 5.2.8.3)."""

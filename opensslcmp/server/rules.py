@@ -83,6 +83,7 @@ __all__ = [
     "Rule",
     "Stage",
     "ValidationProfile",
+    "VerifySwitches",
     "Wish",
     "adds_protection",
     "bits_of",
