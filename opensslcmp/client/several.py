@@ -90,7 +90,9 @@ def _request(waits: Waits, context: Context, order: Order) -> EnrollmentRequest:
         token=order.token,
     )
     if not is_built_here(request) or request.popo in BY_DECRYPTION:
-        raise ValueError("several requests in one message are proven by signature or raVerified, and have no token")
+        raise ValueError("several requests in one message are proven by signature or raVerified")
+    if request.central is not None:
+        raise ValueError("a request for a key that the server makes stands alone in its message")
     return request
 
 

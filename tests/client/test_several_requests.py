@@ -222,7 +222,7 @@ def test_a_server_that_takes_one_request_in_a_message_says_so_of_each() -> None:
         orders("a", kind="kur"),
         orders("a", label="one"),
         orders("a", wait=False),
-        orders("a", token="t"),
+        [Order(subject="CN=a", generate="central")],
         [*orders("a", profile="x"), *orders("b")],
     ],
 )
