@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 ROOT = Path(__file__).parents[1]
 _spec = importlib.util.spec_from_file_location("release", ROOT / ".ci" / "release.py")
 assert _spec is not None
