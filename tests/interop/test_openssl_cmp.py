@@ -162,9 +162,6 @@ SAME = {
     "extracerts": Case('-config "" -cmd cr {sig} {new} -extracerts "other.pem, ca.pem"'),
     "unprotected_requests": Case('-config "" -cmd ir {to} {new} -unprotected_requests -trusted ca.pem', status=1),
     "ta_in_ip_extracerts": Case('-config "" -cmd ir {sig} {new} -ta_in_ip_extracerts', since=(4, 0)),
-    "ta_in_ip_extracerts and none came": Case(
-        '-config "" -cmd ir {to} -cert dev.pem -key dev.key {new} -ta_in_ip_extracerts', since=(4, 0), status=1
-    ),
     "unprotected_errors": Case('-config "" -cmd cr {sig} {new} -unprotected_errors'),
     # whom to trust
     "trusted of another CA": Case(
